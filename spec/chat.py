@@ -44,7 +44,7 @@ DIRECTORY = 0
 
 
 class Message(NamedTuple):
-    """One entry of a chat's log. ``seq`` is dense from 1; ``message_id`` is unique in the service and grows with seq."""
+    """One entry of a chat's log. ``seq`` is dense from 1; ``message_id`` is unique, and grows with seq."""
 
     seq: int
     message_id: int
