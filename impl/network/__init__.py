@@ -1,0 +1,1 @@
+"""How nodes reach each other: framed messages (``wire``) over streams (``tcp``)."""

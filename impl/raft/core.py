@@ -69,6 +69,13 @@ Role: TypeAlias = Literal["follower", "pre-candidate", "candidate", "leader"]
 
 NO_OP = b""
 
+MAX_GATED_MESSAGES = 1024
+"""Messages that wait for this node's disk. A leader has tens of appends in flight and a handful of rounds; beyond that
+the disk hangs, and the oldest are dropped as if the network had lost them."""
+
+NO_ROUND = 0
+"""The round of an answer to an append of an older term: rounds of a term begin at 1, so it confirms nothing."""
+
 
 class ProtocolViolation(AssertionError):
     """Something happened that Raft excludes: two leaders in a term, or a committed entry about to be replaced.
@@ -92,7 +99,10 @@ class Settings:
     max_append_bytes: int = 512 * 1024
     """Bounds one message by payload; a single larger entry still travels, alone."""
     max_uncommitted_entries: int = 4096
-    """Back-pressure: more proposals than this waiting for commitment are refused, certainly not done."""
+    """Back-pressure: more proposals than this waiting for commitment, or for the leader's own disk (others may commit
+    without it), are refused, certainly not done."""
+    max_pending_reads: int = 4096
+    """Back-pressure: more reads than this waiting for a confirmation of leadership are refused."""
 
     def __post_init__(self) -> None:
         if self.node_id not in self.voters:
@@ -157,6 +167,11 @@ class Core:
                 f"the state machine has applied entry {applied_index} but the log ends at {self.log.last_index}: "
                 "the log was lost or replaced; restore both from the same backup, or rejoin as a new node"
             )
+        if self.log.last_term > self.term:
+            raise ProtocolViolation(
+                f"the log ends with an entry of term {self.log.last_term} but the node remembers only term "
+                f"{self.term}: its vote may be lost too; restore both from the same backup, or rejoin as a new node"
+            )
         self.commit_index = applied_index
         self.released_index = applied_index
 
@@ -174,7 +189,7 @@ class Core:
         self._sequence = 0
         self._durable_sequence = 0
         self._vote_sequence = 0
-        self._gated: deque[tuple[int, Message]] = deque()  # (batch that must be durable first, message)
+        self._gated: deque[tuple[int, Message]] = deque(maxlen=MAX_GATED_MESSAGES)  # (batch to be durable first, …)
         self._gated_now: list[Message] = []  # of this step: they wait for the batch that the step ends with
         self._unsaved: list[Entry] = []
         self._effects = Effects()
@@ -197,7 +212,7 @@ class Core:
                 self._tick(entropy)
             case Unreachable(peer):
                 if self.role == "leader" and peer in self._progress:
-                    self._progress[peer].probe(self._progress[peer].match + 1)
+                    self._progress[peer].lost()
             case _:
                 assert_never(event)
         self._emit_persist()
@@ -215,15 +230,15 @@ class Core:
             last_index=self.log.last_index,
             stable_index=self.log.stable,
             released_index=self.released_index,
-            pending_reads=len(self._reads_before_commit)
-            + len(self._reads_next_round)
-            + sum(len(pending.tokens) for pending in self._reads_in_round),
+            pending_reads=self._pending_reads(),
             match={peer: progress.match for peer, progress in sorted(self._progress.items())},
         )
 
     # --- time ------------------------------------------------------------------------------------------------------
 
     def _tick(self, entropy: int) -> None:
+        if self.role == "candidate" and self._durable_sequence < self._vote_sequence:
+            return  # its requests have not left: an election is not over before it began, however slow the disk
         self._ticks_since_contact += 1
         if self.role == "leader":
             self._tick_leader()
@@ -398,10 +413,10 @@ class Core:
 
     def _receive_append(self, message: AppendEntries) -> None:
         if message.term < self.term:
-            self._answer_append(message, success=False, index=message.prev_log_index)
+            self._answer_old_append(message)
             return
-        if message.term == self.term and self.role == "leader":
-            raise ProtocolViolation(f"nodes {self.node_id} and {message.source} both lead term {self.term}")
+        if message.term == self.term and self.leader_id not in (NOBODY, message.source):
+            raise ProtocolViolation(f"nodes {self.leader_id} and {message.source} both lead term {self.term}")
         if any(entry.index != message.prev_log_index + 1 + i for i, entry in enumerate(message.entries)):
             raise ProtocolViolation(f"append from {message.source} with entries that are not dense: {message}")
         self._become_follower(message.term, message.source)
@@ -425,6 +440,26 @@ class Core:
                 )
             self._append(entries[position:])
             return
+
+    def _answer_old_append(self, message: AppendEntries) -> None:
+        """Tell a deposed leader the newer term, and nothing else.
+
+        It may lead again, in the very term that the answer carries, when this arrives: were the round of the old term
+        in it, it would confirm reads that came long after it was sent.
+        """
+        self._send_gated(
+            AppendEntriesResponse(
+                group=self.settings.group,
+                source=self.node_id,
+                target=message.source,
+                term=self.term,
+                success=False,
+                index=0,
+                hint_index=0,
+                hint_term=0,
+                round=NO_ROUND,
+            )
+        )
 
     def _answer_append(self, message: AppendEntries, *, success: bool, index: int) -> None:
         hint_index, hint_term = 0, 0
@@ -453,6 +488,8 @@ class Core:
             return
         progress = self._progress[message.source]
         progress.recent_active = True
+        if message.round == NO_ROUND:
+            return
         if message.success:
             if progress.succeeded(message.index):
                 self._maybe_commit()
@@ -461,22 +498,22 @@ class Core:
         if message.round > progress.round_acked:
             progress.round_acked = message.round
             self._confirm_reads()
-        if self.role == "leader" and progress.next <= self.log.last_index:
+        if progress.next <= self.log.last_index:
             self._replicate(message.source)
 
     # --- replication -----------------------------------------------------------------------------------------------
 
     def _propose(self, proposals: Sequence[tuple[Token, bytes]]) -> None:
+        if any(payload == NO_OP for _, payload in proposals):
+            raise ValueError("an empty payload is Raft's own no-op and cannot be proposed")
         if self.role != "leader":
             self._effects.refused.extend(Refused(token, "not-leader") for token, _ in proposals)
             return
-        room = self.settings.max_uncommitted_entries - (self.log.last_index - self.commit_index)
-        taken = proposals[: max(room, 0)]
+        waiting = self.log.last_index - min(self.commit_index, self.log.stable)
+        taken = proposals[: max(self.settings.max_uncommitted_entries - waiting, 0)]
         self._effects.refused.extend(Refused(token, "overloaded") for token, _ in proposals[len(taken) :])
         if not taken:
             return
-        if any(payload == NO_OP for _, payload in taken):
-            raise ValueError("an empty payload is Raft's own no-op and cannot be proposed")
         first = self.log.last_index + 1
         self._append_own([payload for _, payload in taken])
         self._effects.accepted.extend(
@@ -494,14 +531,17 @@ class Core:
         self._unsaved.extend(entries)
 
     def _start_round(self) -> None:
-        """Ask every follower to confirm this leader, and with that move reads, commit index and probes along."""
+        """Ask every follower to confirm this leader, and with that move reads and the commit index along.
+
+        A follower that is being probed gets no entries again with every round, however many it lacks: it may be down,
+        or busy with the ones it got. Its answer to the empty append is enough to go on from.
+        """
         self._heartbeat_elapsed = 0
         self._round += 1
         if self._reads_next_round:
             self._reads_in_round.append(_PendingReads(self._round, self.commit_index, self._reads_next_round))
             self._reads_next_round = []
         for peer in self.peers:
-            self._progress[peer].probe_pending = False
             if not self._replicate(peer):
                 self._send_append(peer, ())
         self._confirm_reads()
@@ -567,6 +607,11 @@ class Core:
         if self.role != "leader":
             self._refuse_reads(list(tokens), "not-leader")
             return
+        room = max(self.settings.max_pending_reads - self._pending_reads(), 0)
+        self._refuse_reads(list(tokens[room:]), "overloaded")
+        tokens = tokens[:room]
+        if not tokens:
+            return
         if self.log.term_at(self.commit_index) != self.term:
             self._reads_before_commit.extend(tokens)
             return
@@ -584,6 +629,10 @@ class Core:
             self._effects.reads.extend(ReadReady(token, pending.index) for token in pending.tokens)
         if self._reads_next_round and not self._reads_in_round:
             self._start_round()
+
+    def _pending_reads(self) -> int:
+        in_round = sum(len(pending.tokens) for pending in self._reads_in_round)
+        return len(self._reads_before_commit) + len(self._reads_next_round) + in_round
 
     def _refuse_reads(self, tokens: list[Token], reason: str) -> None:
         self._effects.refused.extend(Refused(token, reason) for token in tokens)

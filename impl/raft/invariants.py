@@ -138,7 +138,9 @@ def match_monotonic(before: View, after: View) -> bool:
 
 
 def committed_never_cut(before: View, after: View) -> bool:
-    """The log never shrinks to below what was committed (State Machine Safety, paper 5.4.3)."""
+    """What was committed is neither cut nor replaced (State Machine Safety, paper 5.4.3)."""
+    if after.commit_index == before.commit_index and after.committed_term != before.committed_term:
+        return False
     return after.last_index >= before.commit_index
 
 

@@ -74,7 +74,8 @@ class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=3):
 
 class AppendEntriesResponse(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """``index``: on success the last index known to match, durable at the sender; on failure ``prev_log_index`` of the
-    request, and then ``hint_index`` / ``hint_term`` say where the logs may still agree."""
+    request, and then ``hint_index`` / ``hint_term`` say where the logs may still agree. ``round`` is that of the
+    request, or 0 where the request was of an older term than ``term``: such an answer tells the term and no more."""
 
     group: int
     source: NodeId

@@ -3,8 +3,8 @@
 Theory of operation
 -------------------
 ``match`` is the last index known to be durable at the follower; ``next`` is the next one to send. In state *probe*
-the leader does not know where the logs agree: it sends one append and waits for the answer, or for the next
-heartbeat. The first success moves it to *replicate*: appends are pipelined, ``next`` runs ahead of ``match``, and the
+the leader does not know where the logs agree: it sends one append and waits for the answer to it or to a later
+heartbeat, which is empty and asks the same question. The first success moves it to *replicate*: appends are pipelined, ``next`` runs ahead of ``match``, and the
 window bounds how many are in flight. A rejection, or word that something was lost, moves it back to probe.
 
 ``match`` never goes back within a leader's term, and ``next`` is always greater than ``match``: late and duplicate
@@ -62,13 +62,15 @@ class Progress:
 
     def rejected(self, index: int, retry_next: int) -> bool:
         """An append after ``index`` did not fit; the logs may agree before ``retry_next``. False if that is old news."""
-        if self.replicating:
-            if index <= self.match:
-                return False
-        elif index != self.next - 1:
+        if index <= self.match or (not self.replicating and index != self.next - 1):
             return False
         self.probe(max(min(retry_next, index), self.match + 1))
         return True
+
+    def lost(self) -> None:
+        """Something that was sent did not arrive. While probing that is no news: the next heartbeat asks again."""
+        if self.replicating:
+            self.probe(self.match + 1)
 
     def probe(self, next_index: int) -> None:
         """Stop pipelining and ask again from ``next_index``, never at or below what is known to match."""

@@ -1,0 +1,553 @@
+"""The chat service as a state machine over SQLite: committed log entries in, replies out.
+
+Theory of operation
+-------------------
+``apply`` carries out a batch of committed entries in one transaction, and the applied index is a row of the same
+transaction. After a crash the file therefore holds the effects of exactly the entries up to its applied index: none
+twice, none skipped, and the node goes on from ``applied_index + 1``. When anything fails inside the transaction is
+rolled back and the exception propagates; the node stops, because it cannot know what the other replicas did.
+
+The meaning of each command, down to the order of its checks, is that of the executable specification of the chat
+service, to which this module is compared in lockstep. What is added here is only how to find things quickly.
+
+*Determinism.* Every replica applies the same entries and must reach the same state and give the same replies. So
+nothing here reads a clock, draws a random number or depends on the order of a set; time and ids enter as the stamp
+that the leader put on the command (``proposed_id``). How entries fall into batches makes no difference either.
+``digest`` names the logical state in 64 hex digits, for comparing replicas.
+
+*First answers.* A writing command carries a transaction id. Its first answer, rejections included, is stored beside
+the effect under the id's scope, with a digest of what the client asked for, and is given again to every repetition
+until it expires by log time. It is in the database and not in memory because the retry that matters is the one that
+arrives after a crash or at another leader. Expired answers are invisible at once, but their rows are deleted a few
+at a time, so that no single batch pays for a quiet night.
+
+The digest of the body covers the fields by name, not the encoded command: when a release adds a field, a repetition
+that straddles the upgrade must still match.
+
+*Ids.* SQLite holds signed 64-bit integers, a msgpack integer may be larger. No id outside ``1..ID_MAX`` is ever
+given out, so a client that asks about one is told that it does not exist, and a stamp beyond is refused as damage.
+
+One connection, used from any one thread at a time: the node makes all calls from one worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import Final, NamedTuple, Self, TypeAlias
+
+import msgspec
+from sqlite_utils import Database
+
+from impl.chat.commands import (
+    ChatCreated,
+    Chats,
+    ChatSummary,
+    CreateChat,
+    CreateUser,
+    Join,
+    Leave,
+    ListChats,
+    ListMembers,
+    Members,
+    Message,
+    Messages,
+    Posted,
+    Query,
+    ReadMessages,
+    Rejected,
+    Reply,
+    Send,
+    Unchanged,
+    UnknownSchema,
+    UserCreated,
+    Write,
+    decode_command,
+    decode_reply,
+    encode_reply,
+)
+from impl.chat.database import open_database
+from impl.chat.snowflake import ID_MAX, TIME_SHIFT
+from impl.raft.messages import Entry
+
+RETENTION_MS: Final = 24 * 60 * 60 * 1000
+"""How long, in log time, the first answer to a transaction is remembered: longer than any client retries."""
+
+PURGED_PER_ENTRY: Final = 2
+"""Rows of expired answers deleted per entry applied. An entry adds at most one row, so two catch up with any backlog
+without making a batch much longer."""
+
+BODY_DIGEST_BYTES: Final = 32
+"""BLAKE2b-256: wide enough that nobody can find two bodies that pass for the same."""
+
+DIRECTORY: Final = 0
+"""The scope of transactions that belong to no chat, and an id that is never given out."""
+
+QUERIES: Final = (ReadMessages, ListMembers, ListChats)
+
+OnChat: TypeAlias = Join | Leave | Send
+
+
+class OutOfOrder(ValueError):
+    """The caller skipped an entry, repeated one, or went back to an earlier term. Nothing was applied."""
+
+
+class UnusableEntry(Exception):
+    """A committed entry that this release cannot carry out. No entry of the batch was applied; the node must stop.
+
+    Every replica of this release stops at the same entry, so their states stay equal.
+    """
+
+
+class FirstAnswer(NamedTuple):
+    """What a transaction was told, and the digest of what it had asked for."""
+
+    body: bytes
+    reply: bytes  # as of ``encode_reply``
+
+
+class Standing(NamedTuple):
+    """What a command on a chat needs to know before it is decided."""
+
+    user_exists: bool
+    as_of: int  # the length of the chat's log, 0 for a chat that does not exist
+    is_member: bool
+
+
+class Progress(msgspec.Struct):
+    """How far the log is applied: the row ``progress``, and counters since the database was opened."""
+
+    applied_index: int
+    applied_term: int
+    last_id: int
+    time_ms: int
+    users: int
+    batches: int = 0
+    entries: int = 0
+    repeated_answers: int = 0
+    rejections: int = 0
+
+
+class StateMachineStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of one state machine for people and metrics.
+
+    ``time_ms`` is log time in ms since the Telegraft epoch; the counters from ``batches`` on start at 0 when the
+    database is opened. ``rejections`` counts commands refused, not repetitions of such an answer.
+    """
+
+    applied_index: int
+    applied_term: int
+    last_id: int
+    time_ms: int
+    users: int
+    batches: int
+    entries: int
+    repeated_answers: int
+    rejections: int
+    database_bytes: int
+
+
+class ChatStateMachine:
+    """The replicated state of the chat service. See the module's docstring; made by ``open``."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        row = database.conn.execute("SELECT applied_index, applied_term, last_id, time_ms, users FROM progress")
+        self._progress = Progress(*row.fetchone())
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open or create the database at ``path``; ``":memory:"`` makes one that vanishes on ``close``.
+
+        Raises ``StateUnusable`` when the file belongs to another program, to a newer release or to a running node,
+        or cannot be read.
+        """
+        return cls(open_database(path))
+
+    def close(self) -> None:
+        """Close the database. Everything applied is in the file; closing twice is harmless."""
+        self.database.conn.close()
+
+    @property
+    def applied_index(self) -> int:
+        """The index of the last entry applied, 0 before the first."""
+        return self._progress.applied_index
+
+    @property
+    def applied_term(self) -> int:
+        """The term of the last entry applied, 0 before the first."""
+        return self._progress.applied_term
+
+    @property
+    def last_id(self) -> int:
+        """The greatest id given out: what a new leader's Snowflakes continue from."""
+        return self._progress.last_id
+
+    def statistics(self) -> StateMachineStatistics:
+        """What there is to know at a glance; cheap enough to ask every second."""
+        (page_count,) = self.database.conn.execute("PRAGMA page_count").fetchone()
+        (page_bytes,) = self.database.conn.execute("PRAGMA page_size").fetchone()
+        return StateMachineStatistics(
+            **msgspec.structs.asdict(self._progress), database_bytes=int(page_count) * int(page_bytes)
+        )
+
+    # --- applying the log --------------------------------------------------------------------------------------
+
+    def apply(self, entries: Sequence[Entry]) -> list[Reply | None]:
+        """Carry out committed entries, the first of them at ``applied_index + 1``, in one transaction.
+
+        Returns one reply per entry; None for the empty entry that opens a term. Either all entries are applied or,
+        when this raises, none: ``OutOfOrder`` for the caller's mistake, ``UnusableEntry`` for an entry that this
+        release does not understand, ``sqlite3.Error`` when the file cannot be written.
+        """
+        self._check_order(entries)
+        if not entries:
+            return []
+        progress = copy(self._progress)
+        with self.database.atomic():
+            replies = [self._apply_entry(progress, entry) for entry in entries]
+            self._purge(progress, PURGED_PER_ENTRY * len(entries))
+            self._save(progress)
+        progress.batches += 1
+        progress.entries += len(entries)
+        self._progress = progress
+        return replies
+
+    def _check_order(self, entries: Sequence[Entry]) -> None:
+        index, term = self.applied_index, self.applied_term
+        for entry in entries:
+            if entry.index <= index:
+                raise OutOfOrder(f"entry {entry.index} comes after entry {index} is applied: pass each entry once")
+            if entry.index != index + 1:
+                raise OutOfOrder(f"entry {entry.index} follows entry {index}: pass entry {index + 1} first")
+            if entry.term < term:
+                raise OutOfOrder(
+                    f"entry {entry.index} has term {entry.term}, the one before it {term}: terms never go back "
+                    "along a log, so this is not the log that was applied so far"
+                )
+            index, term = entry.index, entry.term
+
+    def _apply_entry(self, progress: Progress, entry: Entry) -> Reply | None:
+        progress.applied_index = entry.index
+        progress.applied_term = entry.term
+        if not entry.payload:
+            return None
+        return self._execute(progress, write_of(entry))
+
+    def _execute(self, progress: Progress, command: Write) -> Reply:
+        """One writing command: its first answer if there is one, otherwise its effect."""
+        progress.time_ms = max(progress.time_ms, command.proposed_id >> TIME_SHIFT)
+        scope, body = scope_of(command), body_of(command)
+        first = self.first_answer(scope, self._horizon_ms(progress))
+        if first is not None:
+            if first.body != body:
+                progress.rejections += 1
+                return Rejected("transaction-reused", self._as_of_subject(progress, command))
+            progress.repeated_answers += 1
+            return decode_reply(first.reply)
+
+        new_id = max(progress.last_id + 1, command.proposed_id)
+        if new_id > ID_MAX:
+            raise UnusableEntry(
+                f"log entry {progress.applied_index} needs the id {new_id}, ids end at {ID_MAX}: "
+                "a leader with a broken clock has stamped it; restore the data from before that"
+            )
+        reply = self._write(progress, command, new_id)
+        if isinstance(reply, Rejected):
+            progress.rejections += 1
+        self._remember(progress, scope, body, reply)
+        return reply
+
+    def _save(self, progress: Progress) -> None:
+        self.database.conn.execute(
+            "UPDATE progress SET applied_index = ?, applied_term = ?, last_id = ?, time_ms = ?, users = ?",
+            (progress.applied_index, progress.applied_term, progress.last_id, progress.time_ms, progress.users),
+        )
+
+    # --- first answers -----------------------------------------------------------------------------------------
+
+    def first_answer(self, scope: bytes, horizon_ms: int) -> FirstAnswer | None:
+        """The first answer given in this scope, if it was given at ``horizon_ms`` (log time) or later.
+
+        Everything that makes a retry safe goes through here: overriding it with ``return None`` is the planted bug
+        "no dedupe".
+        """
+        row = self.database.conn.execute(
+            "SELECT body, reply FROM answers WHERE scope = ? AND time_ms >= ?", (scope, horizon_ms)
+        ).fetchone()
+        return None if row is None else FirstAnswer(*row)
+
+    def _horizon_ms(self, progress: Progress) -> int:
+        """Answers older than this, in log time, are forgotten."""
+        return progress.time_ms - RETENTION_MS
+
+    def _remember(self, progress: Progress, scope: bytes, body: bytes, reply: Reply) -> None:
+        # OR REPLACE: an expired answer of the same scope may still be waiting to be deleted.
+        self.database.conn.execute(
+            "INSERT OR REPLACE INTO answers (log_index, scope, body, reply, time_ms) VALUES (?, ?, ?, ?, ?)",
+            (progress.applied_index, scope, body, encode_reply(reply), progress.time_ms),
+        )
+
+    def _purge(self, progress: Progress, rows_max: int) -> None:
+        """Delete the oldest answers, as far as they have expired, ``rows_max`` at most."""
+        self.database.conn.execute(
+            """
+            DELETE FROM answers WHERE log_index IN (
+                SELECT log_index FROM (SELECT log_index, time_ms FROM answers ORDER BY log_index LIMIT ?)
+                WHERE time_ms < ?
+            )
+            """,
+            (rows_max, self._horizon_ms(progress)),
+        )
+
+    # --- the effects of commands -------------------------------------------------------------------------------
+
+    def _write(self, progress: Progress, command: Write, new_id: int) -> Reply:
+        """Carry out a writing command that was not answered before."""
+        if isinstance(command, Send):
+            return self._send(progress, command, new_id)
+        if isinstance(command, Join):
+            return self._join(progress, command, new_id)
+        if isinstance(command, Leave):
+            return self._leave(progress, command, new_id)
+        if isinstance(command, CreateChat):
+            return self._create_chat(progress, command, new_id)
+        return self._create_user(progress, command, new_id)
+
+    def _create_user(self, progress: Progress, command: CreateUser, new_id: int) -> Reply:
+        connection = self.database.conn
+        taken = connection.execute("SELECT 1 FROM users WHERE username = ?", (command.username,)).fetchone()
+        if taken is not None:
+            return Rejected("username-taken", progress.users)
+        connection.execute("INSERT INTO users (user_id, username) VALUES (?, ?)", (new_id, command.username))
+        progress.last_id = new_id
+        progress.users += 1
+        return UserCreated(new_id, progress.users)
+
+    def _create_chat(self, progress: Progress, command: CreateChat, new_id: int) -> Reply:
+        if not self._user_exists(command.actor):
+            return Rejected("unknown-user", progress.users)
+        self.database.conn.execute("INSERT INTO chats (chat_id, name) VALUES (?, ?)", (new_id, command.name))
+        self._append(progress, new_id, 1, new_id, "create", command.actor, command.txn_id, command.name)
+        self._add_member(new_id, command.actor)
+        return ChatCreated(new_id, 1)
+
+    def _send(self, progress: Progress, command: Send, new_id: int) -> Reply:
+        standing = self._standing(command.actor, command.chat_id)
+        refusal = refuse(standing)
+        if refusal is not None:
+            return refusal
+        if not standing.is_member:
+            return Rejected("not-a-member", standing.as_of)
+        return self._post(progress, command, standing, new_id, "text", command.text)
+
+    def _join(self, progress: Progress, command: Join, new_id: int) -> Reply:
+        standing = self._standing(command.actor, command.chat_id)
+        refusal = refuse(standing)
+        if refusal is not None:
+            return refusal
+        if standing.is_member:
+            return Unchanged(standing.as_of)
+        self._add_member(command.chat_id, command.actor)
+        return self._post(progress, command, standing, new_id, "join", "")
+
+    def _leave(self, progress: Progress, command: Leave, new_id: int) -> Reply:
+        standing = self._standing(command.actor, command.chat_id)
+        refusal = refuse(standing)
+        if refusal is not None:
+            return refusal
+        if not standing.is_member:
+            return Unchanged(standing.as_of)
+        self.database.conn.execute(
+            "DELETE FROM members WHERE chat_id = ? AND user_id = ?", (command.chat_id, command.actor)
+        )
+        return self._post(progress, command, standing, new_id, "leave", "")
+
+    def _post(
+        self, progress: Progress, command: OnChat, standing: Standing, new_id: int, kind: str, text: str
+    ) -> Posted:
+        """Append one message to an existing chat."""
+        seq = standing.as_of + 1
+        self._append(progress, command.chat_id, seq, new_id, kind, command.actor, command.txn_id, text)
+        return Posted(seq, new_id, seq)
+
+    def _append(
+        self,
+        progress: Progress,
+        chat_id: int,
+        seq: int,
+        new_id: int,
+        kind: str,
+        author: int,
+        txn_id: str,
+        text: str,
+    ) -> None:
+        self.database.conn.execute(
+            "INSERT INTO messages (message_id, chat_id, seq, kind, author, txn_id, text) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (new_id, chat_id, seq, kind, author, txn_id, text),
+        )
+        progress.last_id = new_id
+
+    def _add_member(self, chat_id: int, user_id: int) -> None:
+        self.database.conn.execute("INSERT INTO members (chat_id, user_id) VALUES (?, ?)", (chat_id, user_id))
+
+    # --- looking things up -------------------------------------------------------------------------------------
+
+    def _user_exists(self, user_id: int) -> bool:
+        row = self.database.conn.execute("SELECT 1 FROM users WHERE user_id = ?", (storable(user_id),)).fetchone()
+        return row is not None
+
+    def _standing(self, user_id: int, chat_id: int) -> Standing:
+        row = self.database.conn.execute(
+            """
+            SELECT EXISTS (SELECT 1 FROM users WHERE user_id = ?1),
+                   (SELECT coalesce(max(seq), 0) FROM messages WHERE chat_id = ?2),
+                   EXISTS (SELECT 1 FROM members WHERE chat_id = ?2 AND user_id = ?1)
+            """,
+            (storable(user_id), storable(chat_id)),
+        ).fetchone()
+        return Standing(*row)
+
+    def _as_of_subject(self, progress: Progress, command: Write) -> int:
+        """The sequence number of what the command is about: its chat, or the directory."""
+        if isinstance(command, CreateUser | CreateChat):
+            return progress.users
+        return self._standing(command.actor, command.chat_id).as_of
+
+    # --- queries -----------------------------------------------------------------------------------------------
+
+    def query(self, query: Query) -> Reply:
+        """Answer a question about the applied state; nothing changes.
+
+        ``ReadMessages.limit`` is taken as it comes: bounding it is the API's business.
+        """
+        if isinstance(query, ListChats):
+            return self._list_chats(query)
+        standing = self._standing(query.actor, query.chat_id)
+        refusal = refuse(standing)
+        if refusal is not None:
+            return refusal
+        if not standing.is_member:
+            return Rejected("not-a-member", standing.as_of)
+        if isinstance(query, ListMembers):
+            rows = self.database.conn.execute(
+                "SELECT user_id FROM members WHERE chat_id = ? ORDER BY user_id", (query.chat_id,)
+            )
+            return Members(tuple(user_id for (user_id,) in rows), standing.as_of)
+        return self._read_messages(query, standing)
+
+    def _list_chats(self, query: ListChats) -> Reply:
+        if not self._user_exists(query.actor):
+            return Rejected("unknown-user", self._progress.users)
+        rows = self.database.conn.execute(
+            """
+            SELECT chat_id, name, (SELECT max(seq) FROM messages WHERE messages.chat_id = chats.chat_id)
+            FROM members JOIN chats USING (chat_id) WHERE user_id = ? ORDER BY chat_id
+            """,
+            (query.actor,),
+        )
+        return Chats(tuple(ChatSummary(*row) for row in rows), self._progress.users)
+
+    def _read_messages(self, query: ReadMessages, standing: Standing) -> Messages:
+        # No sequence number exceeds as_of, so cutting both numbers there changes nothing and keeps them storable.
+        after = min(max(query.after, 0), standing.as_of)
+        limit = min(max(query.limit, 0), standing.as_of)
+        rows = self.database.conn.execute(
+            """
+            SELECT seq, message_id, kind, author, txn_id, text FROM messages
+            WHERE chat_id = ? AND seq > ? ORDER BY seq LIMIT ?
+            """,
+            (query.chat_id, after, limit),
+        )
+        return Messages(tuple(Message(*row) for row in rows), standing.as_of)
+
+    def digest(self) -> str:
+        """BLAKE2b-256 of the whole logical state, in hex: equal for two machines that applied the same entries.
+
+        Reads every row: for tests, and for comparing replicas that have stopped at the same applied index.
+        """
+        progress = self._progress
+        digest = hashlib.blake2b(digest_size=BODY_DIGEST_BYTES)
+        for select, parameters in (
+            ("SELECT applied_index, applied_term, last_id, time_ms, users FROM progress", ()),
+            ("SELECT user_id, username FROM users ORDER BY user_id", ()),
+            ("SELECT chat_id, name FROM chats ORDER BY chat_id", ()),
+            ("SELECT chat_id, user_id FROM members ORDER BY chat_id, user_id", ()),
+            (
+                "SELECT message_id, chat_id, seq, kind, author, txn_id, text FROM messages ORDER BY message_id",
+                (),
+            ),
+            (
+                "SELECT log_index, scope, body, reply, time_ms FROM answers WHERE time_ms >= ? ORDER BY log_index",
+                (self._horizon_ms(progress),),
+            ),
+        ):
+            for row in self.database.conn.execute(select, parameters):
+                digest.update(_encoder.encode(row))
+            digest.update(_encoder.encode(None))  # a table ends here
+        return digest.hexdigest()
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def write_of(entry: Entry) -> Write:
+    """The writing command in an entry that is not empty. Raises ``UnusableEntry``."""
+    try:
+        command = decode_command(entry.payload)
+    except (UnknownSchema, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnusableEntry(
+            f"log entry {entry.index} of term {entry.term} cannot be decoded ({error}): "
+            "upgrade this node to the release that wrote it, or a newer one"
+        ) from error
+    if isinstance(command, QUERIES):
+        raise UnusableEntry(
+            f"log entry {entry.index} of term {entry.term} is a query ({type(command).__name__}), and queries never "
+            "enter the log: upgrade this node to the release that wrote it"
+        )
+    return command
+
+
+def scope_of(command: Write) -> bytes:
+    """Where the command's transaction id counts, as a key: two commands share an id only within one scope.
+
+    msgpack keeps strings, integers and their boundaries apart, so different scopes have different keys.
+    """
+    if isinstance(command, CreateUser):
+        return _encoder.encode(("user", command.username, command.txn_id))
+    if isinstance(command, CreateChat):
+        return _encoder.encode((DIRECTORY, command.actor, command.txn_id))
+    return _encoder.encode((command.chat_id, command.actor, command.txn_id))
+
+
+def body_of(command: Write) -> bytes:
+    """A digest of the command as the client meant it: without the stamp, which differs between attempts.
+
+    Only what the scope does not already say goes in. A join and a leave count as the same request here, as they do
+    in the specification, which compares their fields.
+    """
+    if isinstance(command, Send):
+        content = ("send", command.text)
+    elif isinstance(command, CreateChat):
+        content = ("create_chat", command.name)
+    elif isinstance(command, CreateUser):
+        content = ("create_user", "")
+    else:
+        content = ("membership", "")
+    return hashlib.blake2b(_encoder.encode(content), digest_size=BODY_DIGEST_BYTES).digest()
+
+
+def refuse(standing: Standing) -> Rejected | None:
+    """Why a command on a chat cannot even be considered, or None."""
+    if not standing.user_exists:
+        return Rejected("unknown-user", standing.as_of)
+    if standing.as_of == 0:
+        return Rejected("unknown-chat", 0)
+    return None
+
+
+def storable(some_id: int) -> int:
+    """The id itself if SQLite can hold it, otherwise one that names nothing: both are equally unknown."""
+    return some_id if -ID_MAX <= some_id <= ID_MAX else DIRECTORY

@@ -1,0 +1,112 @@
+"""The configuration of one node: a TOML file, with environment variables on top.
+
+``TELEGRAFT_HTTP=127.0.0.1:8107 telegraft node --config node-1.toml`` changes one value; a nested one is written
+``TELEGRAFT_PEERS='{"2": "127.0.0.1:9102"}'``. Every mistake is reported with the file, the key and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the file and every key at fault."""
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``host:port`` as a pair. Raises ``ValueError`` with the offending text."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{text!r} is not an address: write host:port, with a port from 1 to 65535")
+    return host.strip("[]"), int(port)
+
+
+def _address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+NodeKey = Annotated[int, Field(gt=0, lt=1024)]
+
+
+class NodeConfig(BaseSettings):
+    """What one node has to know. Times in ticks of ``tick_ms``."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="TELEGRAFT_", validate_default=True)
+
+    cluster: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
+    node_id: NodeKey
+    data_dir: Path
+    http: Address
+    """Where clients are served."""
+    peer: Address
+    """Where the other nodes' streams are received."""
+    peers: dict[NodeKey, Address]
+    """node id -> the address that this node dials to reach it; its own entry is allowed and not used."""
+    peer_urls: dict[NodeKey, str] = {}
+    """node id -> the URL that clients are told for it."""
+    tick_ms: Annotated[int, Field(ge=1, le=10_000)] = 20
+    heartbeat_ticks: Annotated[int, Field(ge=1)] = 3
+    election_ticks: Annotated[int, Field(ge=2)] = 20
+    """A leader is given up after 20 to 39 ticks without a word: 400 to 780 ms."""
+    check_invariants: bool = False
+    """Look at every invariant of the core after every step, and stop at the first that is broken."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> NodeConfig:
+        if self.heartbeat_ticks >= self.election_ticks:
+            raise ValueError(
+                f"heartbeat_ticks ({self.heartbeat_ticks}) must be less than election_ticks ({self.election_ticks})"
+            )
+        return self
+
+    @property
+    def voters(self) -> tuple[int, ...]:
+        return tuple(sorted({self.node_id, *self.peers}))
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def load_config(path: Path) -> NodeConfig:
+    """Read a node's configuration. Raises ``ConfigError``."""
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}): name an existing file with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file: {error}") from error
+    if isinstance(values.get("data_dir"), str):
+        values["data_dir"] = path.parent / values["data_dir"]  # relative paths start where the file is
+    try:
+        return NodeConfig(**values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_say(path, fault) for fault in error.errors())) from error
+
+
+def _say(path: Path, fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+    match fault["type"]:
+        case "extra_forbidden":
+            near = difflib.get_close_matches(key, NodeConfig.model_fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(NodeConfig.model_fields)}"
+            return f"{path}: unknown key {key!r}: {hint}"
+        case "missing":
+            return f"{path}: key {key!r} is missing"
+        case _:
+            return f"{path}: {key}: {fault['msg']} (got {fault['input']!r})"

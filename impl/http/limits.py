@@ -1,0 +1,45 @@
+"""Every bound of the HTTP API, with its reason. What a client sends beyond one is refused with a problem naming it."""
+
+from __future__ import annotations
+
+BODY_MAX_BYTES = 64 * 1024
+"""Of a request body. A text of ``TEXT_MAX_CHARACTERS`` with every character escaped as a surrogate pair (12 bytes)
+takes 48,000 bytes; the rest is room for the JSON around it."""
+
+BODY_TIMEOUT_S = 10.0
+"""From the request's head to the last byte of its body: 64 KiB in 10 s is a slow modem, and a client that trickles
+bytes to hold a connection is rid of."""
+
+TEXT_MAX_CHARACTERS = 4_000
+"""Of a message, in Unicode code points. What the field's chat services allow (2,000 to 10,000), and small enough that
+a full page of messages stays within tens of megabytes."""
+
+USERNAME_MAX_CHARACTERS = 64
+"""Fits a column of a terminal client, and is what ASVS and the field call enough."""
+
+USERNAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+"""Lower-case ASCII letters, digits, ``.``, ``_`` and ``-``, the first a letter or digit: no two usernames look alike,
+and each can stand in a URL, a file name and a mention without quoting."""
+
+CHAT_NAME_MAX_CHARACTERS = 200
+"""A line of text, not a message; in Unicode code points."""
+
+PAGE_MAX_ITEMS = 1_000
+"""Of one page of messages: a page is built in memory and blocks the node's other requests while it is encoded."""
+
+PAGE_DEFAULT_ITEMS = 100
+"""When the client does not say: a screenful or two."""
+
+REQUEST_ID_MAX_CHARACTERS = 128
+"""Of a client's ``X-Request-Id``: it goes into every log line of the request. A longer one is replaced, not refused."""
+
+REQUEST_TIMEOUT_S = 4.0
+"""For the chat service to answer one command: several elections long, so that a change of leader is waited out, and
+shorter than the patience of common HTTP clients (5 s), so that they learn what happened."""
+
+RETRY_AFTER_S = 1
+"""What ``Retry-After`` asks of a client after 503: the longest that an election usually takes, in whole seconds."""
+
+BODY_DRAIN_MAX_BYTES = 1024 * 1024
+"""Of a body that is too large, read and thrown away before it is refused: a client that is still writing when its
+connection is closed sees a reset instead of the refusal. Beyond this, it does see the reset."""

@@ -1,0 +1,145 @@
+"""``telegraft cluster up``: a cluster of real processes on this machine, to use and to break by hand.
+
+Each node gets a folder with its configuration, its log of standard error and its data; starting again goes on from
+there. Nodes are processes of their own that may be killed by id; unless told otherwise, one that died is started again
+after ``RESTART_PAUSE_S``, long enough to see the others go on without it.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import trio
+
+from impl.process import configure_logging, leaves
+
+RESTART_PAUSE_S = 3.0
+STOP_TIMEOUT_S = 10.0
+"""A node that has not ended this long after SIGTERM is killed; its log recovers it."""
+
+QUICK_END_S = 2.0
+"""A node that ends by itself this soon cannot work as it is configured: starting it again would not help."""
+
+
+class ClusterError(Exception):
+    """The cluster cannot be started, or one of its nodes cannot; the message says why."""
+
+
+def node_config(node_id: int, nodes: int, http_port: int, peer_port: int) -> dict[str, Any]:
+    """The configuration of one node of a local cluster, as it is written to its TOML file."""
+    members = range(1, nodes + 1)
+    return {
+        "cluster": "local",
+        "node_id": node_id,
+        "data_dir": "data",
+        "http": f"127.0.0.1:{http_port + node_id - 1}",
+        "peer": f"127.0.0.1:{peer_port + node_id - 1}",
+        "peers": {str(member): f"127.0.0.1:{peer_port + member - 1}" for member in members if member != node_id},
+        "peer_urls": {str(member): f"http://127.0.0.1:{http_port + member - 1}" for member in members},
+    }
+
+
+async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
+    """Start one node, wait for its end, and start it again if that is wanted."""
+    while True:
+        with (folder / "node.log").open("ab") as stderr:
+            process = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "impl.cli", "node", "--config", str(folder / "node.toml")],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the nodes in order
+            )
+        started = trio.current_time()
+        try:
+            assert process.stdout is not None
+            async with process.stdout as stdout:
+                line = await _first_line(stdout)
+                if line:
+                    ready = json.loads(line)
+                    print(f"node {node_id}  http://{ready['http']}  pid {ready['pid']}", flush=True)
+                await process.wait()
+        except BaseException:
+            await _stop(process)
+            raise
+        status = process.returncode or 0
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        if status >= 0 and trio.current_time() - started < QUICK_END_S:
+            raise ClusterError(f"node {node_id} {how}: {_last_words(folder / 'node.log')}")
+        if not restart:
+            print(
+                f"node {node_id}  {how}; start it again with: telegraft node --config {folder / 'node.toml'}",
+                flush=True,
+            )
+            return
+        print(f"node {node_id}  {how}; starts again in {RESTART_PAUSE_S:g} s", flush=True)
+        await trio.sleep(RESTART_PAUSE_S)
+
+
+async def _first_line(stdout: trio.abc.ReceiveStream) -> bytes:
+    line = b""
+    async for data in stdout:
+        line += data
+        if b"\n" in line:
+            return line.partition(b"\n")[0]
+    return b""
+
+
+async def _stop(process: trio.Process) -> None:
+    with trio.CancelScope(shield=True):
+        process.terminate()
+        with trio.move_on_after(STOP_TIMEOUT_S):
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"see {log}"
+
+
+async def _run(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, restart: bool) -> None:
+    folders = {node_id: data_dir / f"node-{node_id}" for node_id in range(1, nodes + 1)}
+    for node_id, folder in folders.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        config = node_config(node_id, nodes, http_port, peer_port)
+        (folder / "node.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+    print(f"{nodes} nodes, data in {data_dir}; Ctrl-C stops them", flush=True)
+    async with trio.open_nursery() as nursery:
+        for node_id, folder in folders.items():
+            nursery.start_soon(lambda node_id=node_id, folder=folder: _keep_running(node_id, folder, restart=restart))  # type: ignore[misc]
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                print("stopping", flush=True)
+                break
+        nursery.cancel_scope.cancel()
+
+
+def main(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, restart: bool) -> int:
+    """Run the cluster to its end. Returns the exit status."""
+    configure_logging()
+    existing = sorted(path.name for path in data_dir.glob("node-*"))
+    if existing and len(existing) != nodes:
+        print(
+            f"telegraft: {data_dir} holds a cluster of {len(existing)} nodes ({', '.join(existing)}), not {nodes}: "
+            f"use --nodes {len(existing)}, or another --data-dir",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        trio.run(lambda: _run(nodes, data_dir, http_port, peer_port, restart=restart))
+    except BaseException as raised:
+        errors = leaves(raised)
+        if not all(isinstance(error, (ClusterError, OSError)) for error in errors):
+            raise
+        for error in errors:
+            print(f"telegraft: {error}", file=sys.stderr)
+        return 2
+    return 0
