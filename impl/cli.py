@@ -29,10 +29,15 @@ app.add_typer(cluster_app, name="cluster")
 @app.command()
 def node(
     config: Annotated[Path, typer.Option("--config", help="The node's configuration, a TOML file.")],
+    end_with_parent: Annotated[
+        bool, typer.Option("--end-with-parent", help="End when the process that started this one ends (Linux only).")
+    ] = False,
 ) -> None:
     """Run one node from a configuration file, until SIGTERM or Ctrl-C."""
     from impl import process
 
+    if end_with_parent:
+        process.end_with_parent()
     raise typer.Exit(process.main(config))
 
 

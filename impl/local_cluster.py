@@ -11,6 +11,7 @@ import json
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
     while True:
         with (folder / "node.log").open("ab") as stderr:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "impl.cli", "node", "--config", str(folder / "node.toml")],
+                [sys.executable, "-m", "impl.cli", "node", "--config", str(folder / "node.toml"), "--end-with-parent"],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the nodes in order
@@ -112,14 +113,14 @@ async def _run(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, re
         config = node_config(node_id, nodes, http_port, peer_port)
         (folder / "node.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
     print(f"{nodes} nodes, data in {data_dir}; Ctrl-C stops them", flush=True)
-    async with trio.open_nursery() as nursery:
-        for node_id, folder in folders.items():
-            nursery.start_soon(lambda node_id=node_id, folder=folder: _keep_running(node_id, folder, restart=restart))  # type: ignore[misc]
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                print("stopping", flush=True)
-                break
-        nursery.cancel_scope.cancel()
+    # The receiver stays open to the end: a second signal must not cut the stopping short and leave nodes behind.
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            for node_id, folder in folders.items():
+                nursery.start_soon(partial(_keep_running, node_id, folder, restart=restart))
+            await anext(aiter(signals))
+            print("stopping", flush=True)
+            nursery.cancel_scope.cancel()
 
 
 def main(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, restart: bool) -> int:

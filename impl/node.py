@@ -14,6 +14,10 @@ term, the state machine's reply is the answer; if it has another, the write is c
 the core to confirm leadership and for the state machine to reach the read index. A node that does not lead forwards
 commands to the one that does, over the peers' own links.
 
+*Changes of leader.* A command that a change of leader has overtaken is tried again, here or at the new leader, until
+its time is up: every write carries a transaction id, so the state machine carries it out once however often it
+arrives.
+
 *Outcomes.* A request that was refused, or never reached the log, is *not done*. A write that may be in some log when
 its time is up is *unknown*. Queries have no effect and are never unknown.
 
@@ -31,8 +35,9 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -47,6 +52,7 @@ from impl.chat.commands import (
     Query,
     Reply,
     Send,
+    Write,
     decode_command,
     decode_reply,
     encode_command,
@@ -76,13 +82,32 @@ LEADER_WAIT_S = 1.5
 MAX_CATCH_UP_TICKS = 2
 """After a pause of the process, time is not made up for: a burst of ticks would start an election on old news."""
 
+T = TypeVar("T")
 log = structlog.get_logger()
+
+RETRIED = frozenset({"no-leader", "not-leader", "lost-leadership"})
+"""Why a command was not done that may be done by the next leader."""
+
+RETRY_PAUSE_S = 0.02
+"""Between attempts: a tick's length, within which a node may learn who leads."""
+
+WRITES = (CreateUser, CreateChat, Join, Leave, Send)
+
+
+class _Overtaken(Exception):
+    """The node that was to carry out a command has lost its leadership, or the link to it broke, before it answered."""
 
 
 class Network(Protocol):
     """What a node needs of its network; real and simulated ones fit."""
 
     def send(self, message: WireMessage) -> bool: ...
+
+
+class RunBlocking(Protocol):
+    """Runs a function that may block, and waits for it to its end whatever is cancelled meanwhile."""
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: Any) -> T: ...
 
 
 class _Slot:
@@ -138,19 +163,33 @@ class Node:
     wal_class: ClassVar[type[Wal]] = Wal
     state_machine_class: ClassVar[type[ChatStateMachine]] = ChatStateMachine
 
-    def __init__(self, config: NodeConfig, disk: Disk, random: Random, clock_ms: Callable[[], int]) -> None:
-        """Open the data directory and recover what it holds; ``clock_ms`` gives Unix milliseconds, for stamps only.
+    def __init__(
+        self,
+        config: NodeConfig,
+        disk: Disk,
+        random: Random,
+        clock_ms: Callable[[], int],
+        *,
+        database: Path | str | None = None,
+        run_blocking: RunBlocking = trio.to_thread.run_sync,
+    ) -> None:
+        """Open the data directory and recover what it holds.
+
+        ``clock_ms`` gives Unix milliseconds, for stamps only. ``database`` is the state machine's file, in the data
+        directory unless named. ``run_blocking`` runs what waits for a disk; a simulation, whose disk does not wait,
+        runs it in place, because threads know nothing of virtual time.
 
         Raises ``StorageError`` if the directory is damaged, in use, or another node's.
         """
         self.config = config
         self.incarnation = secrets.token_hex(8)
         self._random = random
+        self._run_blocking = run_blocking
         self._wal, recovered = self.wal_class.open(
             disk, config.data_dir, Identity(cluster=config.cluster, node_id=config.node_id)
         )
         try:
-            self._machine = self.state_machine_class.open(config.data_dir / "chat.db")
+            self._machine = self.state_machine_class.open(database or config.data_dir / "chat.db")
             core_class = CheckedCore if config.check_invariants and self.core_class is Core else self.core_class
             self._core = core_class(
                 Settings(
@@ -186,6 +225,8 @@ class Node:
         self._next_token = 1
         self._slots: dict[int, _Slot] = {}  # by token: reads and proposals in the core, forwarded commands
         self._by_index: dict[int, tuple[int, int]] = {}  # log index -> (term, token) of a proposal of this node
+        self._forwarded_to: dict[int, NodeId] = {}  # token -> the node that was asked
+        self._reign = (0, NOBODY)  # term and leader as the requests in progress know them
         self._open_requests = 0
         self._counts = {"proposals": 0, "applied": 0, "queries": 0, "forwarded": 0, "syncs": 0}
         self._nursery: trio.Nursery | None = None
@@ -221,6 +262,9 @@ class Node:
     def on_loss(self, peer: NodeId) -> None:
         """Something sent to this peer may have been lost."""
         self._post(Unreachable(peer))
+        for token, asked in self._forwarded_to.items():
+            if asked == peer:
+                self._slots[token].put(_Overtaken())
 
     def statistics(self) -> NodeStatistics:
         return NodeStatistics(**self._counts, open_requests=self._open_requests)
@@ -272,10 +316,20 @@ class Node:
                 self._carry_out(self._core.step(Read(tokens)))
             self._room.set()
             self._room = trio.Event()
-            if self._core.leader_id != NOBODY:
-                self._leader_known.set()
-            elif self._leader_known.is_set():
-                self._leader_known = trio.Event()
+            if self._reign != (self._core.term, self._core.leader_id):
+                self._change_reign()
+
+    def _change_reign(self) -> None:
+        """There is a new leader, or none: whoever waits for the old one must look again."""
+        self._reign = (self._core.term, self._core.leader_id)
+        log.info("leader", term=self._core.term, leader=self._core.leader_id, role=self._core.role)
+        if self._core.leader_id == NOBODY:
+            self._leader_known = trio.Event()
+        else:
+            self._leader_known.set()
+        for token, slot in self._slots.items():
+            if slot.in_log or token in self._forwarded_to:
+                slot.put(_Overtaken())
 
     def _carry_out(self, effects: Effects) -> None:
         assert self._network is not None
@@ -310,7 +364,7 @@ class Node:
             batches, self._to_persist = self._to_persist, []
             if not batches:
                 continue
-            await trio.to_thread.run_sync(self._write, batches)
+            await self._run_blocking(self._write, batches)
             self._counts["syncs"] += 1
             self._post(Persisted(batches[-1].sequence))
 
@@ -340,7 +394,7 @@ class Node:
                 queries.append(heapq.heappop(self._queries))
             if not entries and not queries:
                 continue
-            replies, answers = await trio.to_thread.run_sync(self._apply_and_query, entries, queries)
+            replies, answers = await self._run_blocking(self._apply_and_query, entries, queries)
             self._counts["applied"] += len(entries)
             self._counts["queries"] += len(queries)
             for entry, reply in zip(entries, replies, strict=True):
@@ -373,25 +427,41 @@ class Node:
             raise NotDone("overloaded", f"node {self.config.node_id} has {MAX_OPEN_REQUESTS} requests in progress")
         self._open_requests += 1
         deadline = trio.current_time() + timeout_s
+        maybe_done = False
         try:
-            with trio.move_on_at(min(deadline, trio.current_time() + LEADER_WAIT_S)):
-                await self._leader_known.wait()
-            if self._core.leader_id == NOBODY:
-                raise NotDone(
-                    "no-leader", f"node {self.config.node_id} knows of no leader: an election may be under way"
-                )
-            if self._core.leader_id == self.config.node_id:
-                return await self._execute_here(command, deadline)
-            return await self._forward(command, self._core.leader_id, deadline)
+            while True:
+                try:
+                    leader_id = await self._leader(deadline)
+                    if leader_id == self.config.node_id:
+                        return await self._execute_here(command, deadline)
+                    return await self._forward(command, leader_id, deadline)
+                except _Overtaken:
+                    maybe_done = maybe_done or isinstance(command, WRITES)
+                except NotDone as error:
+                    if maybe_done:
+                        problem: Exception = OutcomeUnknown(f"an earlier attempt may have succeeded; the last: {error}")
+                    else:
+                        problem = error
+                    if error.reason not in RETRIED or trio.current_time() + RETRY_PAUSE_S >= deadline:
+                        raise problem from error
+                await trio.sleep(RETRY_PAUSE_S)
         finally:
             self._open_requests -= 1
 
+    async def _leader(self, deadline: float) -> NodeId:
+        """The leader as this node knows it; waits for one to be known, but not for long."""
+        with trio.move_on_at(min(deadline, trio.current_time() + LEADER_WAIT_S)):
+            await self._leader_known.wait()
+        if self._core.leader_id == NOBODY:
+            raise NotDone("no-leader", f"node {self.config.node_id} knows of no leader: an election may be under way")
+        return self._core.leader_id
+
     async def _execute_here(self, command: Command, deadline: float) -> Reply:
-        if isinstance(command, CreateUser | CreateChat | Join | Leave | Send):
+        if isinstance(command, WRITES):
             return await self._write_here(command, deadline)
         return await self._query_here(command, deadline)
 
-    async def _write_here(self, command: CreateUser | CreateChat | Join | Leave | Send, deadline: float) -> Reply:
+    async def _write_here(self, command: Write, deadline: float) -> Reply:
         stamped = msgspec.structs.replace(command, proposed_id=self._snowflakes.next())
         token, slot = self._new_slot()
         self._proposals.append((token, encode_command(stamped)))
@@ -450,8 +520,8 @@ class Node:
     async def _forward(self, command: Command, leader: NodeId, deadline: float) -> Reply:
         assert self._network is not None
         self._counts["forwarded"] += 1
-        is_write = isinstance(command, CreateUser | CreateChat | Join | Leave | Send)
         token, slot = self._new_slot()
+        self._forwarded_to[token] = leader
         message = Forward(
             group=0,
             source=self.config.node_id,
@@ -469,8 +539,8 @@ class Node:
                 assert not isinstance(reply, int)
                 return reply
         finally:
-            del self._slots[token]
-        if is_write:
+            del self._slots[token], self._forwarded_to[token]
+        if isinstance(command, WRITES):
             raise OutcomeUnknown(f"the leader, node {leader}, has not answered in time")
         raise NotDone("read-timeout", f"the leader, node {leader}, has not answered in time")
 

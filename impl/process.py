@@ -9,6 +9,7 @@ Raft's rules were broken ends with 1.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -29,6 +30,8 @@ from impl.node import Node
 from impl.raft import ProtocolViolation
 from impl.storage.disk import RealDisk
 from impl.storage.errors import DirectoryInUse, FormatTooNew, LogDamaged, StorageError, WrongIdentity
+
+PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 
 EXIT_STOPPED = 1
 EXIT_USAGE = 2
@@ -104,6 +107,18 @@ def main(config_path: Path, *, node_class: type[Node] = Node) -> int:
     except BaseException as raised:
         return explain(raised)
     return 0
+
+
+def end_with_parent() -> None:
+    """Ask the kernel for SIGKILL when the parent ends, so that no node outlives a supervisor that was killed.
+
+    Linux only; elsewhere nothing happens. A parent that is gone already counts as ended.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() == 1:
+        sys.exit("telegraft: the process that started this node has ended")
 
 
 def explain(raised: BaseException) -> int:

@@ -159,6 +159,8 @@ def _prepare(database: Database, path: str | Path) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {DATABASE_VERSION}")
+    if connection.execute("SELECT count(*) FROM progress").fetchone() != (1,):
+        raise sqlite3.DatabaseError("the row that says how far the log is applied is missing")
 
 
 def _header_field(connection: sqlite3.Connection, name: str) -> int:

@@ -164,7 +164,12 @@ class ChatStateMachine:
         Raises ``StateUnusable`` when the file belongs to another program, to a newer release or to a running node,
         or cannot be read.
         """
-        return cls(open_database(path))
+        database = open_database(path)
+        try:
+            return cls(database)
+        except BaseException:
+            database.conn.close()
+            raise
 
     def close(self) -> None:
         """Close the database. Everything applied is in the file; closing twice is harmless."""
@@ -525,8 +530,7 @@ def scope_of(command: Write) -> bytes:
 def body_of(command: Write) -> bytes:
     """A digest of the command as the client meant it: without the stamp, which differs between attempts.
 
-    Only what the scope does not already say goes in. A join and a leave count as the same request here, as they do
-    in the specification, which compares their fields.
+    Only what the scope does not already say goes in.
     """
     if isinstance(command, Send):
         content = ("send", command.text)
@@ -535,7 +539,7 @@ def body_of(command: Write) -> bytes:
     elif isinstance(command, CreateUser):
         content = ("create_user", "")
     else:
-        content = ("membership", "")
+        content = ("join" if isinstance(command, Join) else "leave", "")
     return hashlib.blake2b(_encoder.encode(content), digest_size=BODY_DIGEST_BYTES).digest()
 
 

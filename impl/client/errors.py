@@ -14,8 +14,8 @@ from impl.chat.commands import Rejected
 
 class NotDone(service.NotDone):
     """Certainly without effect, now and later: no attempt can have been carried out. ``reason`` as in
-    ``impl.chat.service``, or one of the client's own: ``unreachable`` (no connection), ``connection-lost`` (queries only),
-    ``timeout``, ``failed``."""
+    ``impl.chat.service``, or one of the client's own: ``unreachable`` (no connection),
+    ``connection-lost`` (queries only), ``timeout``, ``failed``."""
 
     def __init__(self, reason: str, detail: str, *, attempts: int, node: int) -> None:
         super().__init__(reason, detail)
@@ -37,9 +37,11 @@ class RequestRejected(Exception):
     """The state machine refused: ``reply`` is its reply. Raised by the methods of ``Client`` that name an operation;
     ``execute`` and ``call`` return the reply instead."""
 
-    def __init__(self, reply: Rejected) -> None:
+    def __init__(self, reply: Rejected, *, attempts: int, node: int) -> None:
         super().__init__(f"{reply.reason} (as of {reply.as_of})")
         self.reply = reply
+        self.attempts = attempts
+        self.node = node
 
 
 class RequestInvalid(Exception):

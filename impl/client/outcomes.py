@@ -23,8 +23,9 @@ import json
 from typing import Any, NamedTuple
 
 import httpx2
+import msgspec
 
-from impl.chat.commands import Rejected, Reply
+from impl.chat.commands import Rejected
 from impl.client.requests import Request
 from impl.http import wire
 
@@ -48,7 +49,7 @@ class Attempt(NamedTuple):
     outcome: Outcome
     reason: str = ""
     detail: str = ""
-    reply: Reply | None = None  # for REPLY
+    value: Any = None  # for REPLY: what the request's ``decode`` made of the body, or Rejected
     status: int = 0  # for INVALID
     problem: dict[str, Any] | None = None  # for INVALID
 
@@ -61,15 +62,15 @@ def of_response(request: Request, status: int, body: bytes) -> Attempt:
     """The attempt that ended with a complete response."""
     if 200 <= status < 300:
         try:
-            return Attempt(Outcome.REPLY, reply=request.decode(body))
-        except ValueError as error:  # msgspec's errors are ValueErrors, too
+            return Attempt(Outcome.REPLY, value=request.decode(body))
+        except (ValueError, msgspec.MsgspecError) as error:
             return Attempt(Outcome.UNKNOWN, "failed", f"the answer {status} does not parse: {error}")
     problem = _problem(body)
     type_, reason, as_of = problem.get("type"), problem.get("reason"), problem.get("as_of")
     detail = str(problem.get("detail", f"the server answered {status} without saying why"))
     if 400 <= status < 500:
         if isinstance(reason, str) and isinstance(as_of, int):
-            return Attempt(Outcome.REPLY, reply=Rejected(reason, as_of))
+            return Attempt(Outcome.REPLY, value=Rejected(reason, as_of))
         if status in RETRYABLE_REFUSALS:
             return Attempt(Outcome.NOT_DONE, "overloaded" if status == 429 else "timeout", detail)
         return Attempt(Outcome.INVALID, detail=detail, status=status, problem=problem)

@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 
 from impl.chat import commands
 from impl.chat.commands import Command, Reply
+from impl.chat.service import NodeStatus
 from impl.http import wire
 
 _TXN_ID = re.compile(wire.TXN_ID_PATTERN)
@@ -35,7 +36,7 @@ class Request(NamedTuple):
     headers: dict[str, str]
     actor: int | None  # the user in whose name it is made
     is_write: bool
-    decode: Callable[[bytes], Reply]  # the body of a 2xx; raises ValueError when it is no such body
+    decode: Callable[[bytes], Any]  # the body of a 2xx to a reply; raises ValueError or msgspec.MsgspecError
 
 
 class Unsendable(ValueError):
@@ -64,6 +65,11 @@ def request_of(command: Command) -> Request:
     headers = {wire.TXN_HEADER: _checked(command.txn_id)}
     method = "PUT" if isinstance(command, commands.Join) else "DELETE"
     return Request(method, f"{chat}/members/me", None, headers, command.actor, True, _membership)
+
+
+def status_request() -> Request:
+    """The request for a node's ``NodeStatus``."""
+    return Request("GET", "/v1/status", None, {}, None, False, _status_decoder.decode)
 
 
 def _post(path: str, body: dict[str, str], txn_id: str, actor: int | None, decode: Callable[[bytes], Reply]) -> Request:
@@ -136,6 +142,7 @@ class _ChatsBody(msgspec.Struct):
     as_of: int
 
 
+_status_decoder = msgspec.json.Decoder(NodeStatus)
 _user_decoder = msgspec.json.Decoder(_UserBody)
 _chat_decoder = msgspec.json.Decoder(_ChatBody)
 _sent_decoder = msgspec.json.Decoder(_SentBody)

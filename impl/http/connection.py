@@ -3,7 +3,7 @@ floods it.
 
 Theory of operation
 -------------------
-Hypercorn's ``TCPServer`` runs one connection over any stream that quacks like trio's ``SocketStream``. Three of its
+Hypercorn's ``TCPServer`` runs one connection over any stream that quacks like trio's ``SocketStream``. Four of its
 habits are unsafe for a node that must stay up and must be able to stop, and each is closed here at a seam:
 
 *A reader that stalls.* ``TCPServer`` writes inside a shielded scope, so that no cancellation, no timeout and no
@@ -13,6 +13,9 @@ writes in pieces, gives each piece its own deadline, and aborts the connection w
 *A body that nobody reads.* Pieces of a body wait in a bounded queue for the application. If the application answers
 without reading them, the reader fills the queue, the end of the request cannot be queued, and the connection hangs.
 ``WholeBody`` collects a body, up to one byte more than the application accepts, and hands it over in one piece.
+
+*A client that has left.* The end of an idle connection is noticed, but its timer runs on, and the connection with it,
+until ``keep_alive_timeout_s``. ``Http1Connection`` stops the timer.
 
 *More protocols than we speak.* An ``Upgrade: h2c`` header or the HTTP/2 preface would switch the connection to
 HTTP/2, where a client can stall a stream by other means. ``Http1Protocol`` ignores the first and refuses the second;
@@ -31,6 +34,7 @@ from typing import Any
 import h11
 import structlog
 import trio
+from hypercorn.events import Closed
 from hypercorn.logging import Logger
 from hypercorn.protocol.events import Body, EndBody, Event
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
@@ -128,6 +132,10 @@ class Http1Protocol(H11Protocol):
     """HTTP/1.1 and nothing else."""
 
     async def _create_stream(self, request: h11.Request) -> None:
+        if not request.http_version.startswith(b"1."):  # the preface of HTTP/2 reads like a request
+            await self._send_error_response(problems.MALFORMED_REQUEST.status)
+            await self.send(Closed())
+            return
         headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
         plain = h11.Request(
             method=request.method, target=request.target, headers=headers, http_version=request.http_version
@@ -178,6 +186,7 @@ class Http1Connection(TCPServer):
         )
         self.protocol = plain
         await super()._read_data()
+        await self.idle_task.stop()
 
 
 class HypercornLog(Logger):

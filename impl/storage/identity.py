@@ -62,9 +62,9 @@ class _IdentityLine(msgspec.Struct, frozen=True):
     group: int
 
 
-def encode_identity(identity: Identity) -> bytes:
+def encode_identity(identity: Identity, *, version: int = IDENTITY_FORMAT) -> bytes:
     """The content of the identity file."""
-    line = msgspec.json.encode(_IdentityLine(IDENTITY_FORMAT, identity.cluster, identity.node_id, identity.group))
+    line = msgspec.json.encode(_IdentityLine(version, identity.cluster, identity.node_id, identity.group))
     return line + b"\n" + _checksum_line(line)
 
 

@@ -7,8 +7,8 @@ the very last thing written can be incomplete, and everything follows from that:
 
 - *A torn tail* is a broken frame at the end of the newest segment with nothing recognisable behind it, no longer than
   one frame. It was never acknowledged. It is cut.
-- *A half-made segment* is a newest file without a whole header and no longer than that header: frames are written only
-  after the header is synced. It is removed, like a segment with a header and no frame.
+- *A half-made segment* is a newest file without a whole header, no longer than that header and with no frame in it:
+  frames are written only after the header is synced. It is removed, like a segment with a header and no frame.
 - *Everything else is damage*: a broken frame with a later one behind it, or in any segment but the newest (a newer
   file, even a half-made one, shows that this one had been synced to its end); a whole frame that does not continue
   the chain; a missing segment; a record that cannot follow the one before it. Damage is reported, never cut.
@@ -148,7 +148,8 @@ class Recovery:
         except NewerFormat as newer:
             raise FormatTooNew(path, newer.version, FORMAT_VERSION) from newer
         except NotRecognised as problem:
-            if newest and len(data) <= len(encode_segment_header(expected)[0]):
+            half_made = len(data) <= len(encode_segment_header(expected)[0])
+            if newest and half_made and find_frame(self._seed, data, 0, self.next_sequence) is None:
                 return len(data)
             raise LogDamaged(path, 0, str(problem)) from problem
         if header.identity != identity:

@@ -22,10 +22,12 @@ Faults are armed in advance and counted in operations from that moment, the firs
   they are in the file system's journal, and the next sync that succeeds makes them durable.
 - ``capacity_bytes``: growth beyond it raises ENOSPC after what fits has been written.
 - ``flip_bit(path, offset, bit)``: the content changes, on the platter and in the cache.
-- ``power_off_after(n)``: the nth operation is carried out, then ``PowerLost`` is raised, and at every call after it.
+- ``power_off_after(n)``: n operations are carried out, the next one and every call after it raises ``PowerLost``. So
+  whatever the caller does between two operations, acknowledge something for one, it has done by then.
 
 An *operation* is a call that changes something (reads do not count). ``operations`` counts them and ``observe``, if
-set, is called after each with its number, name and path, so a simulation may pause, crash or slow down a node there.
+set, is called just before each with its number, name and path: a simulation may pause or slow down a node there, or
+end it by raising.
 
 Deterministic: chance comes from ``seed`` (what a failed write or sync leaves behind) and from the random number
 generator given to ``crash``.
@@ -179,7 +181,7 @@ class SimulatedDisk:
         self._powered = True
         self._writes_to_failure = 0  # 0: no failure is armed
         self._syncs_to_failure = 0
-        self._operations_to_power_off = 0
+        self._operations_to_power_off: int | None = None
 
     # Faults
 
@@ -205,9 +207,7 @@ class SimulatedDisk:
         self._syncs_to_failure = n
 
     def power_off_after(self, n: int) -> None:
-        """From now on, carry out n operations, and raise ``PowerLost`` as the nth returns and at every later call."""
-        if n < 1:
-            self._powered = False
+        """From now on, carry out n operations (0 or more), and raise ``PowerLost`` at the next and ever after."""
         self._operations_to_power_off = n
 
     def flip_bit(self, path: Path, offset: int, bit: int) -> None:
@@ -228,8 +228,8 @@ class SimulatedDisk:
         parent = self._directory(path.parent)
         if path.name in parent.current:
             raise _error(errno.EEXIST, path)
+        self._begin("make_directory", path)
         self._change_names(parent, _Link(path.name, _Directory()))
-        self._done("make_directory", path)
 
     def read_file(self, path: Path) -> bytes:
         self._check_power()
@@ -242,9 +242,9 @@ class SimulatedDisk:
         parent = self._directory(path.parent)
         if path.name in parent.current:
             raise _error(errno.EEXIST, path)
+        self._begin("create", path)
         file = _File()
         self._change_names(parent, _Link(path.name, file))
-        self._done("create", path)
         return SimulatedFile(self, path, file)
 
     def rename(self, old: Path, new: Path) -> None:
@@ -252,28 +252,27 @@ class SimulatedDisk:
         if old.parent != new.parent:
             raise _error(errno.EXDEV, new)
         node = self._file(old)
+        self._begin("rename", new)
         self._change_names(self._directory(old.parent), _Rename(old.name, new.name, node))
-        self._done("rename", new)
 
     def remove(self, path: Path) -> None:
         self._check_power()
         self._file(path)
+        self._begin("remove", path)
         self._change_names(self._directory(path.parent), _Unlink(path.name))
-        self._done("remove", path)
 
     def sync_directory(self, path: Path) -> None:
         self._check_power()
         directory = self._directory(path)
+        self._begin("sync_directory", path)
         if self._sync_fails():
             for name_change in directory.pending:
                 if self._random.random() < 0.5:
                     _apply_to_names(directory.durable, name_change)
             directory.pending.clear()
-            self._done("sync_directory", path)
             raise self._failure(errno.EIO, path)
         directory.durable = dict(directory.current)
         directory.pending.clear()
-        self._done("sync_directory", path)
 
     def lock(self, path: Path) -> SimulatedLock:
         self._check_power()
@@ -291,18 +290,19 @@ class SimulatedDisk:
         if not self._powered:
             raise PowerLost
 
-    def _done(self, operation: str, path: Path) -> None:
-        """An operation has been carried out: count it, show it, and perhaps pull the plug."""
+    def _begin(self, operation: str, path: Path) -> None:
+        """An operation is about to be carried out: pull the plug, or count it and show it."""
+        if self._operations_to_power_off is not None:
+            if self._operations_to_power_off == 0:
+                self._powered = False
+            self._operations_to_power_off -= 1
+        self._check_power()
         self.operations += 1
         if self.observe is not None:
             self.observe(self.operations, operation, path)
-        if self._operations_to_power_off:
-            self._operations_to_power_off -= 1
-            if not self._operations_to_power_off:
-                self._powered = False
-                raise PowerLost
 
     def _write(self, path: Path, file: _File, offset: int, data: bytes) -> None:
+        self._begin("write", path)
         error = 0
         if self._writes_to_failure:
             self._writes_to_failure -= 1
@@ -318,28 +318,26 @@ class SimulatedDisk:
             write = _Write(offset, bytes(data))
             _apply_to_content(file.current, write, bytes)
             file.pending.append(write)
-        self._done("write", path)
         if error:
             raise self._failure(error, path)
 
     def _truncate(self, path: Path, file: _File, size_bytes: int) -> None:
+        self._begin("truncate", path)
         truncate = _Truncate(size_bytes)
         _apply_to_content(file.current, truncate, bytes)
         file.pending.append(truncate)
-        self._done("truncate", path)
 
     def _sync(self, path: Path, file: _File) -> None:
+        self._begin("sync", path)
         if self._sync_fails():
             torn = copy(file)
             torn.pending = [operation for operation in file.pending if isinstance(operation, _Write)]
             file.durable = _surviving_content(torn, self._random)
             file.pending = [operation for operation in file.pending if isinstance(operation, _Truncate)]
-            self._done("sync", path)
             raise self._failure(errno.EIO, path)
         for operation in file.pending:
             _apply_to_content(file.durable, operation, bytes)
         file.pending.clear()
-        self._done("sync", path)
 
     def _sync_fails(self) -> bool:
         if not self._syncs_to_failure:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+import msgspec
+
 from impl.chat.commands import CreateChat, CreateUser, Join, Leave, Send, Write, encode_command
 from impl.chat.snowflake import TIME_SHIFT
 from impl.chat.state_machine import RETENTION_MS, ChatStateMachine
@@ -34,11 +36,12 @@ def random_log(seed: int, length: int) -> list[Entry]:
     users, chats = [0], [0]
     now_ms = 1_000
     log: list[Entry] = []
+    written: list[Write] = []
     for index in range(1, length + 1):
         now_ms += RETENTION_MS if chance.random() < 0.02 else chance.choice((0, 0, 1, 7))
         actor, chat_id, txn_id = chance.choice(users), chance.choice(chats[-3:]), f"t{chance.randrange(12)}"
         proposed_id = stamp(now_ms - chance.choice((0, 0, 3)))
-        command = chance.choice(
+        command: Write | None = chance.choice(
             (
                 None,
                 CreateUser(txn_id, f"user-{chance.randrange(9)}", proposed_id),
@@ -48,6 +51,10 @@ def random_log(seed: int, length: int) -> list[Entry]:
                 *(Send(actor, chat_id, txn_id, text, proposed_id) for text in ("one", "two", "three")),
             )
         )
+        if written and chance.random() < 0.15:
+            command = msgspec.structs.replace(chance.choice(written[-5:]), proposed_id=proposed_id)
+        if command is not None:
+            written.append(command)
         entry = Entry(index, 1 + index // 20, b"" if command is None else encode_command(command))
         machine.apply([entry])
         log.append(entry)

@@ -6,13 +6,15 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from impl.chat import database
+from impl.chat.commands import Reply
 from impl.chat.database import DATABASE_VERSION, StateUnusable
-from impl.chat.state_machine import ChatStateMachine
+from impl.chat.state_machine import ChatStateMachine, Progress
 from impl.chat.tests.logs import random_log
 from impl.raft.messages import Entry
 
@@ -93,29 +95,37 @@ def test_a_crash_after_any_batch_leaves_the_index_and_the_effects_agreed(
     machine.close()
 
 
+class Crash(Exception):
+    """The process is gone."""
+
+
+class CrashesBeforeTheCommit(ChatStateMachine):
+    """Copies its files when all effects of a batch are written and nothing is committed; then it stops."""
+
+    survivor: Path
+
+    def _save(self, progress: Progress) -> None:
+        ((_, _, file),) = self.database.conn.execute("PRAGMA database_list").fetchall()
+        self.survivor = copy_of(Path(file), Path(file).parent / "crash")
+        raise Crash
+
+
 def test_a_crash_inside_a_batch_leaves_nothing_of_it(tmp_path: Path, log: list[Entry], digests: list[str]) -> None:
     path = tmp_path / "chat.db"
     machine = ChatStateMachine.open(path)
+    machine.apply(log[:40])
+    crashing = CrashesBeforeTheCommit(machine.database)
     # So little cache that the transaction spills into the -wal file before it commits.
     machine.database.conn.execute("PRAGMA cache_size = 2")
-    machine.apply(log[:40])
-    survivors = []
-
-    class Crash(Exception):
-        pass
-
-    def crash_before_the_end(*_: object) -> None:
-        survivors.append(copy_of(path, tmp_path / "crash"))
-        raise Crash
-
-    machine._save = crash_before_the_end  # type: ignore[method-assign]
-    size_before = (tmp_path / "chat.db-wal").stat().st_size
+    wal = tmp_path / "chat.db-wal"
+    size_before = wal.stat().st_size
     with pytest.raises(Crash):
-        machine.apply(log[40:])
-    assert (survivors[0].parent / "chat.db-wal").stat().st_size > size_before, "nothing had reached the file yet"
+        crashing.apply(log[40:])
+    spilled = crashing.survivor.parent / wal.name
+    assert spilled.stat().st_size > size_before, "nothing of the batch had reached the file: this test shows nothing"
     machine.close()
 
-    for survivor_path in (*survivors, path):
+    for survivor_path in (crashing.survivor, path):
         survivor = ChatStateMachine.open(survivor_path)
         assert survivor.applied_index == 40
         assert survivor.digest() == digests[40]
@@ -161,32 +171,29 @@ def test_replay_goes_on_from_any_applied_index(
 
 
 class IndexApartFromTheEffects(ChatStateMachine):
-    """The planted bug: the applied index is committed by itself, after the effects."""
+    """The planted bug: the applied index is committed by itself after the effects, and the crash falls in between."""
 
-    def apply(self, entries):  # type: ignore[no-untyped-def]
+    survivor: Path
+
+    def apply(self, entries: Sequence[Entry]) -> list[Reply | None]:
         replies = super().apply(entries)
-        self.after_the_effects()
+        ((_, _, file),) = self.database.conn.execute("PRAGMA database_list").fetchall()
+        self.survivor = copy_of(Path(file), Path(file).parent / "crash")
         with self.database.atomic():
             super()._save(self._progress)
         return replies
 
-    def _save(self, progress: object) -> None:
-        pass
-
-    def after_the_effects(self) -> None:
+    def _save(self, progress: Progress) -> None:
         pass
 
 
 def test_an_index_saved_apart_from_the_effects_would_be_found(
     tmp_path: Path, log: list[Entry], digests: list[str]
 ) -> None:
-    path = tmp_path / "chat.db"
-    machine = IndexApartFromTheEffects.open(path)
-    survivors: list[Path] = []
-    machine.after_the_effects = lambda: survivors.append(copy_of(path, tmp_path / "crash"))  # type: ignore[method-assign]
+    machine = IndexApartFromTheEffects.open(tmp_path / "chat.db")
     machine.apply(log[:60])
     machine.close()
-    survivor = ChatStateMachine.open(survivors[0])
+    survivor = ChatStateMachine.open(machine.survivor)
     assert survivor.digest() != digests[survivor.applied_index]
     survivor.close()
 
@@ -241,9 +248,7 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     connection.execute(f"PRAGMA user_version = {DATABASE_VERSION + 1}")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(
-        StateUnusable, match=r"database version 2, this release knows versions up to 1: run the release"
-    ):
+    with pytest.raises(StateUnusable, match="database version 2, this release knows versions up to 1: run"):
         ChatStateMachine.open(path)
     assert path.read_bytes() == before
 
@@ -265,6 +270,16 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StateUnusable, match="the node rebuilds it from its log"):
         ChatStateMachine.open(path)
     assert path.read_bytes().startswith(b"these are not")
+
+
+def test_a_database_without_its_applied_index_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    ChatStateMachine.open(path).close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("DELETE FROM progress")
+    connection.close()
+    with pytest.raises(StateUnusable, match=r"how far the log is applied is missing.*rebuilds it from its log"):
+        ChatStateMachine.open(path)
 
 
 def test_a_file_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

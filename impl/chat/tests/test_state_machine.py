@@ -125,6 +125,13 @@ def test_a_transaction_id_cannot_be_used_for_something_else(machine: ChatStateMa
     assert replies == [Posted(2, stamp(4), 2), Rejected("transaction-reused", 2)]
 
 
+def test_a_leave_is_not_a_retry_of_a_join(machine: ChatStateMachine) -> None:
+    assert told(machine, Join(BOB, CHAT, "m", stamp(4)), Leave(BOB, CHAT, "m", stamp(5))) == [
+        Posted(2, stamp(4), 2),
+        Rejected("transaction-reused", 2),
+    ]
+
+
 def test_answers_expire_by_log_time_and_not_before(machine: ChatStateMachine) -> None:
     send = Send(ANN, CHAT, "s", "tick", stamp(10))
     at_the_edge = Send(ANN, CHAT, "s", "tick", stamp(10 + RETENTION_MS))
@@ -228,7 +235,7 @@ def test_entries_out_of_order_are_refused(machine: ChatStateMachine, entries: li
 )
 def test_an_entry_that_is_not_understood_stops_the_node(machine: ChatStateMachine, payload: bytes) -> None:
     digest = machine.digest()
-    with pytest.raises(UnusableEntry, match="log entry 5 of term 1 .* upgrade this node"):
+    with pytest.raises(UnusableEntry, match=r"log entry 5 of term 1 .* upgrade this node"):
         machine.apply([*entries_of([Send(ANN, CHAT, "s", "before", stamp(4))], after=3), Entry(5, 1, payload)])
     assert machine.digest() == digest
     assert machine.applied_index == 3

@@ -15,7 +15,7 @@ from random import Random
 from typing import TypeAlias
 
 from impl.raft.messages import Entry, HardState
-from impl.storage.codec import first_sequence_of
+from impl.storage.codec import Frame, decode_frame, decode_segment_header, first_sequence_of, frame_seed
 from impl.storage.errors import LogDamaged, StorageError, StorageFailed
 from impl.storage.identity import Identity
 from impl.storage.recovery import Recovery
@@ -58,6 +58,18 @@ SCRIPT: list[Step] = [
 ]
 
 
+EMPTY: State = (HardState(), ())
+
+#: How things go on when they do not go on as planned: another term, short frames and then long ones. What a torn
+#: frame has left behind is not simply written over with the same bytes.
+TURN_OF_EVENTS: list[Step] = [
+    (HardState(20, 0), []),
+    (None, [entry(1, 20, 0)]),
+    (None, [entry(2, 20, 330)]),
+    (None, [entry(3, 20, 330)]),
+]
+
+
 class Violation(AssertionError):
     """The log has forgotten what it had acknowledged, or remembers what never was."""
 
@@ -66,9 +78,9 @@ class Killed(Exception):
     """The process ends here, the power stays on."""
 
 
-def states_of(script: Iterable[Step]) -> list[State]:
+def states_of(script: Iterable[Step], start: State = EMPTY) -> list[State]:
     """The state before the first step and after each."""
-    states: list[State] = [(HardState(), ())]
+    states = [start]
     for hard_state, new in script:
         was, entries = states[-1]
         kept = entries[: new[0].index - 1] if new else entries
@@ -87,6 +99,8 @@ class Life:
     disk: SimulatedDisk
     acknowledged: int = 0  # steps of the script known durable
     attempted: int = 0  # steps of the script that may have happened
+    script: Sequence[Step] = field(default_factory=lambda: SCRIPT, repr=False)
+    states: Sequence[State] = field(default_factory=lambda: STATES, repr=False)
     wal: Wal | None = field(default=None, repr=False)
 
     def open(self) -> Recovered:
@@ -96,15 +110,15 @@ class Life:
     def run(self) -> None:
         """The rest of the script, from the last acknowledged step on."""
         assert self.wal is not None
-        for step in range(self.acknowledged + 1, len(SCRIPT) + 1):
+        for step in range(self.acknowledged + 1, len(self.script) + 1):
             self.attempted = step
-            self.wal.append(*SCRIPT[step - 1])
+            self.wal.append(*self.script[step - 1])
             self.wal.sync()
             self.acknowledged = step
 
     def next(self, disk: SimulatedDisk) -> Life:
         """The same node on what is left of its disk."""
-        return Life(self.wal_class, disk, self.acknowledged, self.attempted)
+        return Life(self.wal_class, disk, self.acknowledged, self.attempted, self.script, self.states)
 
     def reopen(self, story: str) -> State:
         """Open after a mishap and judge what is there; what was reported counts as acknowledged from then on."""
@@ -114,22 +128,37 @@ class Life:
             raise Violation(f"{story}: a crash was taken for damage: {error}") from error
         state = state_of(recovered)
         for step in range(self.acknowledged, self.attempted + 1):
-            if STATES[step] == state:
+            if self.states[step] == state:
                 self.acknowledged = self.attempted = step
                 return state
         raise Violation(
             f"{story}: steps {self.acknowledged} to {self.attempted} may be there, but it holds {state}; "
-            f"allowed: {STATES[self.acknowledged : self.attempted + 1]}"
+            f"allowed: {self.states[self.acknowledged : self.attempted + 1]}"
         )
 
     def finish(self, story: str) -> None:
         """Go on to the end of the script, stop cleanly, and look once more."""
-        assert self.wal is not None
         self.run()
+        self._stop_and_look(story, self.states[-1])
+
+    def take_a_turn(self, story: str) -> None:
+        """Go on with something else than what was planned, stop cleanly, and look once more."""
+        assert self.wal is not None
+        assert self.acknowledged == self.attempted
+        for step in TURN_OF_EVENTS:
+            self.wal.append(*step)
+            self.wal.sync()
+        self._stop_and_look(story, states_of(TURN_OF_EVENTS, self.states[self.acknowledged])[-1])
+
+    def _stop_and_look(self, story: str, expected: State) -> None:
+        assert self.wal is not None
         self.wal.close()
-        recovered = self.open()
-        if state_of(recovered) != STATES[-1] or recovered.cut_bytes:
-            raise Violation(f"{story}: went on to the end and then held {recovered}")
+        try:
+            recovered = self.open()
+        except StorageError as error:
+            raise Violation(f"{story}: went on, stopped cleanly, and then: {error}") from error
+        if state_of(recovered) != expected or recovered.cut_bytes:
+            raise Violation(f"{story}: went on, stopped cleanly, and then held {recovered}")
         self.wal.close()
 
 
@@ -153,8 +182,8 @@ def empty_disk(seed: int = 0) -> SimulatedDisk:
 
 
 def interrupted_lives(wal_class: type[Wal], stride: int = 1) -> Iterator[tuple[int, Life]]:
-    """The script cut short by a power loss after the nth operation, for every n."""
-    for n in range(1, count_operations(wal_class) + 1, stride):
+    """The script cut short by a power loss after the nth operation, for every n from 0 to all."""
+    for n in range(0, count_operations(wal_class) + 1, stride):
         life = Life(wal_class, empty_disk())
         life.disk.power_off_after(n)
         try:
@@ -172,14 +201,17 @@ def check_power_losses(wal_class: type[Wal], *, seeds: int, stride: int = 1) -> 
             story = f"power lost after operation {n}, survivors by seed {seed}"
             after = life.next(life.disk.crash(Random(seed)))
             after.reopen(story)
-            after.finish(story)
+            if seed % 2:
+                after.finish(story)
+            else:
+                after.take_a_turn(story)
 
 
 def check_power_losses_in_recovery(wal_class: type[Wal], *, seeds: int, stride: int = 1) -> None:
     """The same, and lose it again after every operation of the recovery."""
     for n, life in interrupted_lives(wal_class, stride):
         for seed in range(seeds):
-            for m in range(1, 100):
+            for m in range(100):
                 story = f"power lost after operation {n}, seed {seed}, and after {m} of the recovery"
                 second = life.next(life.disk.crash(Random(seed)))
                 second.disk.power_off_after(m)
@@ -200,7 +232,7 @@ def check_power_losses_in_recovery(wal_class: type[Wal], *, seeds: int, stride: 
 
 def check_kills(wal_class: type[Wal], *, seeds: int) -> None:
     """Kill the process after every operation; what the next one reports must outlive a power loss."""
-    for n in range(1, count_operations(wal_class) + 1):
+    for n in range(count_operations(wal_class) + 1):
         life = Life(wal_class, empty_disk())
         life.disk.observe = _kill_at(n)
         try:
@@ -270,7 +302,7 @@ def check_full_disk(wal_class: type[Wal], *, stride: int) -> None:
 
 def _kill_at(n: int) -> Callable[[int, str, Path], None]:
     def observe(operation: int, _name: str, _path: Path) -> None:
-        if operation == n:
+        if operation == n + 1:
             raise Killed
 
     return observe
@@ -371,19 +403,38 @@ def check_flips(recovery: type[Recovery], *, bits: Sequence[int] = range(8)) -> 
     return outcomes
 
 
-def check_exchanged_frames(recovery: type[Recovery]) -> None:
-    """Put whole frames of another history of the same log in place of its own: each is valid by itself."""
-    other_script = [
-        (hard_state, [Entry(e.index, e.term, e.payload.swapcase()[::-1]) for e in new]) for hard_state, new in SCRIPT
-    ]
-    image, other = closed_image(), closed_image(other_script)
+def check_exchanged_frames(recovery: type[Recovery]) -> int:
+    """Put single frames of another history of the same log in place of its own; how many were tried.
+
+    They are whole, of the right log and sequence, as an old copy or a misdirected write would leave them: only the
+    chain tells them apart. The last frame has no successor to notice.
+    """
+    image, other = closed_image(), closed_image(OTHER_SCRIPT)
+    tried = 0
     for name in image.segments:
         ours, theirs = image.files[name], other.files[name]
-        if ours == theirs:
-            continue
-        assert len(ours) == len(theirs)
-        exchanged = [index for index in range(0, len(ours), 8) if ours[index : index + 8] != theirs[index : index + 8]]
-        assert exchanged
-        outcome = check_image(image.with_file(name, theirs), recovery, f"{name} exchanged", last_frame_may_go=False)
-        if outcome != "refused":
-            raise Violation(f"{name} of another history was taken for ours")
+        for frame in frames_of(theirs):
+            span = slice(frame.offset, frame.end)
+            if ours[span] == theirs[span] or (name, frame.offset) == (image.segments[-1], image.last_frame_offset):
+                continue
+            exchanged = ours[: frame.offset] + theirs[span] + ours[frame.end :]
+            story = f"frame {frame.sequence} of another history put into {name}"
+            if check_image(image.with_file(name, exchanged), recovery, story, last_frame_may_go=False) != "refused":
+                raise Violation(f"{story}, and nobody noticed")
+            tried += 1
+    return tried
+
+
+#: Frame by frame of the same sizes as ``SCRIPT``, with other payloads.
+OTHER_SCRIPT: list[Step] = [
+    (hard_state, [Entry(one.index, one.term, one.payload[::-1]) for one in new]) for hard_state, new in SCRIPT
+]
+
+
+def frames_of(segment: bytes) -> Iterator[Frame]:
+    """The frames of an undamaged segment."""
+    _, offset, _ = decode_segment_header(segment)
+    while offset < len(segment):
+        frame = decode_frame(frame_seed(IDENTITY), segment, offset)
+        yield frame
+        offset = frame.end

@@ -1,0 +1,205 @@
+"""Steps: one operation on one log, carried out by ``spec.chat.apply``.
+
+Theory of operation
+-------------------
+The state of a partition is a ``spec.chat.State`` that holds one log: the directory's users, or one chat. Each step is
+``spec.chat.apply`` on that state, and its reply is compared with the recorded one. Around it stands only what cannot
+change any verdict:
+
+* **The stamp.** Ids enter the specification with the command. The stamp of a step is the id that the history shows
+  for the entry (the acknowledged one, or the one known of an operation of unknown outcome), and 0 if it shows none:
+  the specification then gives the next id, the smallest possible.
+* **The actor.** In a chat's partition users are not kept: the state is given the actor for the length of the step,
+  or not, if the recorded answer is ``unknown-user``. That actors exist when they should is judged in the directory
+  and across logs (``projection``).
+* **Answers.** The first answer to a transaction is kept only if the history uses the transaction again. Nobody asks
+  for the others, so leaving them out is invisible; it keeps the table of answers, which the specification scans, short.
+* **Evidence.** A step that lengthens the log is refused if the new entry is not the known one, or if there is neither
+  a known entry nor a hole (``evidence`` says why this is exact). And an answer that tells the length of the log is
+  compared with the length before anything else, which only saves time.
+
+States are hashed by length, greatest id, number of members and of answers, and compared in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+from harness.chat_model.claims import DIRECTORY, Claim, user_entry
+from harness.chat_model.decode import Call
+from harness.chat_model.evidence import Evidence
+from linearizability import UNKNOWN
+from spec import chat as spec
+
+Apply = Callable[[spec.State, spec.Command], tuple[spec.State, spec.Reply]]
+
+
+class LogState:
+    """A specification state that holds one log, with its hash at hand. Immutable."""
+
+    __slots__ = ("_hash", "length", "spec")
+
+    def __init__(self, state: spec.State, length: int) -> None:
+        self.spec = state
+        self.length = length
+        members = len(state.chats[0].members) if state.chats else 0
+        self._hash = hash((length, state.last_id, members, len(state.answers)))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, LogState) and self._hash == other._hash and self.spec == other.spec)
+
+    def __repr__(self) -> str:
+        return f"LogState({self.length} entries, greatest id {self.spec.last_id})"
+
+
+START = LogState(spec.initial(), 0)
+"""Nothing exists."""
+
+
+class Request:
+    """One operation as far as it is about one log: what the model's partitions hold as inputs.
+
+    ``ids``         the stamps it may have had; ids of users that may have been created by an operation of unknown
+                    outcome are several, mostly there is one
+    ``actor_exists`` the possibilities to be tried
+    ``remember``    whether its answer must be kept, because the transaction is used again
+    ``only``        the position that its entry is known to have, if its outcome is unknown
+    """
+
+    __slots__ = ("actor_exists", "call", "claim", "command", "evidence", "ids", "only", "remember", "_key")
+
+    def __init__(
+        self,
+        call: Call,
+        command: spec.Command,
+        evidence: Evidence,
+        claim: Claim,
+        *,
+        ids: tuple[int, ...] = (0,),
+        actor_exists: tuple[bool, ...] = (True,),
+        remember: bool = False,
+        only: int | None = None,
+    ) -> None:
+        self.call = call
+        self.command = command
+        self.evidence = evidence
+        self.claim = claim
+        self.ids = ids
+        self.actor_exists = actor_exists
+        self.remember = remember
+        self.only = only
+        window = (claim.most, claim.least)
+        self._key: Hashable = (evidence.key, type(command), command, ids, actor_exists, remember, only, window)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Request) and self.evidence is other.evidence and self._key == other._key
+        )
+
+    def __repr__(self) -> str:
+        return repr(self.command)
+
+    @property
+    def is_filler(self) -> bool:
+        """Whether its outcome is unknown, nobody saw a trace of it, and no answer can depend on it but by a hole."""
+        return self.call.reply is None and self.only is None and not self.remember
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether the answer says that nothing changed, and no later answer can depend on this one."""
+        if self.call.is_query:
+            return True
+        reply = self.call.reply
+        if isinstance(reply, spec.Rejected) and reply.reason == "transaction-reused":
+            return True
+        return isinstance(reply, spec.Rejected | spec.Unchanged) and not self.remember
+
+
+def step(request: Request, state: LogState, output: Any, apply: Apply = spec.apply) -> Iterator[LogState]:
+    """The states after ``request`` was answered by ``output`` (a ``spec.Reply``, or ``UNKNOWN``) in ``state``."""
+    most = request.claim.most
+    if most is not None and output is not UNKNOWN and state.length != most:
+        return  # the answer tells at which length it was decided, and this is another one
+    if request.only is not None and state.length != request.only - 1 and not request.remember:
+        return  # its entry has another place
+    directory = request.evidence.key == DIRECTORY
+    if request.is_filler and not directory and state.length + 1 in request.evidence.known:
+        return  # it is none of the known entries
+    for exists in request.actor_exists:
+        before = state.spec
+        if directory and request.call.is_query:
+            before = before._replace(chats=())  # the directory's part of a list of chats is its length
+        elif not directory:
+            actor = getattr(request.command, "actor", 0)
+            before = before._replace(users=(spec.User(actor, ""),) if exists else ())
+        for proposed_id in request.ids:
+            after, reply = apply(before, stamped(request.command, proposed_id))
+            if output is not UNKNOWN and (type(reply) is not type(output) or reply != output):
+                continue
+            if after is before:
+                yield state
+                continue
+            if not directory:
+                after = after._replace(users=())
+            if not request.remember and len(after.answers) > len(state.spec.answers):
+                after = after._replace(answers=after.answers[:-1])
+            if after == state.spec:
+                yield state
+                continue
+            length = len(after.users) if directory else sum(len(chat.messages) for chat in after.chats)
+            if length == state.length or is_allowed(request, after, length):
+                yield LogState(after, length)
+
+
+def stamped(command: spec.Command, proposed_id: int) -> spec.Command:
+    """The command with the id that the leader proposed; queries have none."""
+    if isinstance(command, spec.ReadMessages | spec.ListMembers | spec.ListChats):
+        return command
+    return command._replace(proposed_id=proposed_id)
+
+
+def is_allowed(request: Request, after: spec.State, position: int) -> bool:
+    """Whether the evidence lets the entry that was just appended stand at ``position``."""
+    evidence = request.evidence
+    entry: spec.Message
+    if evidence.key == DIRECTORY:
+        assert isinstance(request.command, spec.CreateUser)
+        entry = user_entry(position, after.users[-1].user_id, request.command)
+    else:
+        if len(after.chats) > 1 or after.chats[0].chat_id != evidence.key:
+            return False
+        entry = after.chats[0].messages[-1]
+    known = evidence.known.get(position)
+    if known is not None:
+        return known == entry
+    if request.only is not None:
+        return False
+    if position <= evidence.last:
+        return True
+    if isinstance(request.command, spec.CreateUser):
+        return entry.message_id in evidence.unplaced
+    return isinstance(request.command, spec.Leave) and request.command.actor in evidence.leavers
+
+
+class Existence:
+    """That a user existed, or did not yet, when an operation took effect: about the directory, and read-only."""
+
+    __slots__ = ("call", "exists", "user")
+
+    def __init__(self, call: Call, user: int, exists: bool) -> None:
+        self.call = call
+        self.user = user
+        self.exists = exists
+
+    def __repr__(self) -> str:
+        return f"user {self.user} {'exists' if self.exists else 'does not exist yet'}"
+
+    def step(self, state: LogState) -> tuple[LogState, ...]:
+        return (state,) if spec.user_exists(state.spec, self.user) == self.exists else ()

@@ -1,0 +1,338 @@
+"""The cluster under test: one operating-system process per node, started, broken and ended by the harness.
+
+Theory of operation
+-------------------
+Each node is the real program with a real config file, ``python -m impl.cli node --config FILE``; with a planted bug,
+``python -m harness.planted BUG node --config FILE``. Its config points every peer at a proxy and tells clients of the
+proxies in front of the nodes, so that all traffic but the harness's own status polls can be cut.
+
+Output of a node, both streams and all its lives, goes to one file, ``nodes/N.log``. The harness waits for the ready
+line there: a file never blocks the node that writes it, as a full pipe would. Nodes live in process groups of their own: a
+Ctrl-C reaches the harness alone, which then ends them in order. And they ask the kernel to be killed when the harness
+ends, so that none outlives it, not even one that is stopped.
+
+A node is ``down``, ``up`` or ``paused``. A node that ends although nobody ended it is reported as a crash: the
+run's verdict will not be ``valid``, whatever the history says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import tomli_w
+import trio
+
+from harness.links import Links
+from harness.ports import free_ports
+from harness.proxy import Address
+
+HOST = "127.0.0.1"
+
+READY_TIMEOUT_S = 20.0
+"""From exec to ready: a second when idle, several when three Pythons start on two busy cores and replay their logs."""
+
+STOP_TIMEOUT_S = 5.0
+"""For an orderly end after SIGTERM; then SIGKILL."""
+
+REAP_TIMEOUT_S = 5.0
+"""For the kernel to take down a process after SIGKILL."""
+
+POLL_S = 0.01
+
+CRASH_POLL_S = 0.1
+
+LOG_TAIL_LINES = 12
+"""How much of a log an error message quotes."""
+
+NodeState: TypeAlias = Literal["down", "up", "paused"]
+
+
+class NodeFailed(RuntimeError):
+    """A node did not start, or ended by itself. The message quotes the end of its log."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The cluster's timers, in ticks of ``tick_ms``; None leaves the node's own default."""
+
+    tick_ms: int | None = None
+    heartbeat_ticks: int | None = None
+    election_ticks: int | None = None
+
+
+@dataclass
+class Node:
+    """One node: its addresses, its files and its current process."""
+
+    node_id: int
+    http: Address
+    peer: Address
+    config_path: Path
+    log_path: Path
+    data_dir: Path
+    command: list[str]
+    state: NodeState = "down"
+    process: subprocess.Popen[bytes] | None = None
+    crashed: str = ""  # why it ended by itself since the last start, or empty
+    starts: int = 0
+    _log_offset: int = field(default=0, repr=False)
+
+    async def start(self) -> None:
+        """Start the process and wait until it says it is ready. Raises ``NodeFailed``."""
+        if self.state != "down":
+            return
+        self.log_path.touch()
+        self._log_offset = self.log_path.stat().st_size
+        with self.log_path.open("ab") as log:
+            # Not trio's open_process: it forks in a worker thread, and "parent" in --end-with-parent is the forking
+            # *thread*, which ends after some idle seconds.
+            self.process = subprocess.Popen(  # noqa: ASYNC220
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+                env=node_environment(),
+            )
+        self.starts += 1
+        self.crashed = ""
+        self.state = "up"
+        try:
+            with trio.fail_after(READY_TIMEOUT_S):
+                await self._wait_ready()
+        except trio.TooSlowError:
+            await self.kill()
+            raise NodeFailed(
+                f"node {self.node_id} was not ready after {READY_TIMEOUT_S:g} s; its log ends:\n{self.log_tail()}"
+            ) from None
+
+    async def _wait_ready(self) -> None:
+        while self.state != "down" and not self._said_ready():  # down: a kill overtook the start
+            self.note_crash()
+            await trio.sleep(POLL_S)
+        if self.crashed:
+            raise NodeFailed(self.crashed)
+
+    def _said_ready(self) -> bool:
+        with self.log_path.open("rb") as log:
+            log.seek(self._log_offset)
+            lines = log.read().splitlines(keepends=True)
+        return any(line.endswith(b"\n") and is_ready_line(line) for line in lines)
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until the process is gone. It also ends a stopped process."""
+        if self.state == "down":
+            return
+        self.state = "down"
+        self._signal(signal.SIGKILL)
+        await self._reap(REAP_TIMEOUT_S)
+
+    async def stop(self) -> bool:
+        """SIGTERM, and SIGKILL if that does not end it in time; returns whether it ended in order."""
+        if self.state == "down":
+            return True
+        self.resume()
+        self.state = "down"
+        self._signal(signal.SIGTERM)
+        if await self._reap(STOP_TIMEOUT_S):
+            return True
+        self._signal(signal.SIGKILL)
+        await self._reap(REAP_TIMEOUT_S)
+        return False
+
+    def pause(self) -> None:
+        """SIGSTOP: alive for the kernel, which keeps its sockets, and silent for everybody else."""
+        if self.state == "up":
+            self._signal(signal.SIGSTOP)
+            self.state = "paused"
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.state == "paused":
+            self._signal(signal.SIGCONT)
+            self.state = "up"
+
+    def note_crash(self) -> bool:
+        """Look whether the process ended by itself; returns whether that was found now."""
+        if self.state == "down" or self.process is None or self.process.poll() is None:
+            return False
+        self.state = "down"
+        self.crashed = (
+            f"node {self.node_id} ended by itself ({exit_words(self.process.returncode)}); "
+            f"its log ends:\n{self.log_tail()}"
+        )
+        return True
+
+    def log_tail(self) -> str:
+        """The last lines of the log since the last start, for an error message."""
+        with self.log_path.open("rb") as log:
+            log.seek(self._log_offset)
+            text = log.read().decode(errors="replace")
+        lines = text.splitlines()[-LOG_TAIL_LINES:]
+        return "\n".join(f"  {line}" for line in lines) or "  (empty)"
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Only ever the process this object started and has not reaped: its id cannot have passed to another one.
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    async def _reap(self, timeout_s: float) -> bool:
+        with trio.move_on_after(timeout_s):
+            while self.process is not None and self.process.poll() is None:  # noqa: ASYNC110
+                await trio.sleep(POLL_S)
+        return self.process is None or self.process.returncode is not None
+
+
+class Cluster:
+    """All nodes of a run, and the links between them."""
+
+    def __init__(self, nodes: dict[int, Node], links: Links) -> None:
+        self.nodes = nodes
+        self.links = links
+
+    @property
+    def node_ids(self) -> tuple[int, ...]:
+        return tuple(sorted(self.nodes))
+
+    def client_urls(self) -> dict[int, str]:
+        """Where clients reach each node: the proxy in front of it."""
+        return {node: f"http://{host}:{port}" for node, (host, port) in self.links.client_address.items()}
+
+    async def start(self, node_ids: Iterable[int] | None = None) -> None:
+        """Start these nodes, or all, where they are down; all at once, and wait for all. Raises ``NodeFailed``."""
+        failures: list[str] = []
+
+        async def start_one(node: Node) -> None:
+            try:
+                await node.start()
+            except NodeFailed as failure:
+                failures.append(str(failure))
+
+        async with trio.open_nursery() as nursery:
+            for node_id in self.node_ids if node_ids is None else node_ids:
+                nursery.start_soon(start_one, self.nodes[node_id])
+        if failures:
+            raise NodeFailed("\n".join(failures))
+
+    async def stop(self) -> None:
+        """End every node, in order where possible. Bounded in time; cancellation does not interrupt it."""
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                for node in self.nodes.values():
+                    nursery.start_soon(node.stop)
+
+    def kill_now(self) -> None:
+        """SIGKILL to everything at once, without waiting: the last resort."""
+        for node in self.nodes.values():
+            if node.process is not None and node.process.poll() is None:
+                node.process.kill()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    node.process.wait(1)
+
+    async def watch_for_crashes(self, note: Callable[[str], None]) -> None:
+        """Call ``note`` with the words for it each time a node ends by itself; until cancelled."""
+        while True:
+            for node in self.nodes.values():
+                if node.note_crash():
+                    note(node.crashed)
+            await trio.sleep(CRASH_POLL_S)
+
+
+async def prepare(directory: Path, *, nodes: int, name: str, bug: str = "", timing: Timing | None = None) -> Cluster:
+    """Choose ports, open the proxies and write the config files below ``directory``/nodes. Nothing is started yet."""
+    home = directory / "nodes"
+    home.mkdir(parents=True, exist_ok=True)
+    ports = free_ports(2 * nodes)
+    ids = range(1, nodes + 1)
+    http = {i: (HOST, ports[2 * i - 2]) for i in ids}
+    peer = {i: (HOST, ports[2 * i - 1]) for i in ids}
+    links = Links(peer, http)
+    await links.open()
+    members: dict[int, Node] = {}
+    for i in ids:
+        config_path = home / f"{i}.toml"
+        data_dir = home / f"{i}.data"
+        config_path.write_text(tomli_w.dumps(node_config(name, i, data_dir, http, peer, links, timing or Timing())))
+        members[i] = Node(
+            node_id=i,
+            http=http[i],
+            peer=peer[i],
+            config_path=config_path,
+            log_path=home / f"{i}.log",
+            data_dir=data_dir,
+            command=node_command(config_path, bug),
+        )
+    return Cluster(members, links)
+
+
+def node_config(
+    name: str,
+    node_id: int,
+    data_dir: Path,
+    http: dict[int, Address],
+    peer: dict[int, Address],
+    links: Links,
+    timing: Timing,
+) -> dict[str, Any]:
+    """The config of one node: itself at its real addresses, everybody else through proxies."""
+    config: dict[str, Any] = {
+        "cluster": name,
+        "node_id": node_id,
+        "data_dir": str(data_dir.resolve()),
+        "http": text(http[node_id]),
+        "peer": text(peer[node_id]),
+        "peers": {str(j): text(peer[j] if j == node_id else links.peer_address[node_id, j]) for j in peer},
+        "peer_urls": {str(j): f"http://{text(links.client_address[j])}" for j in peer},
+    }
+    timers = {
+        "tick_ms": timing.tick_ms,
+        "heartbeat_ticks": timing.heartbeat_ticks,
+        "election_ticks": timing.election_ticks,
+    }
+    return config | {key: value for key, value in timers.items() if value is not None}
+
+
+def node_command(config_path: Path, bug: str) -> list[str]:
+    """The command line of a node that ends with this process."""
+    program = ["harness.planted", bug] if bug else ["impl.cli"]
+    return [sys.executable, "-m", *program, "node", "--config", str(config_path.resolve()), "--end-with-parent"]
+
+
+def node_environment() -> dict[str, str]:
+    """This process's environment without what would override the config files."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TELEGRAFT_")}
+    return {**kept, "PYTHONUNBUFFERED": "1"}
+
+
+def text(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+def is_ready_line(line: bytes) -> bool:
+    """Whether a line of a node's output says that it serves."""
+    if not line.startswith(b"{"):
+        return False
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.get("event") == "ready"
+
+
+def exit_words(returncode: int) -> str:
+    """``exit code 1``, or the name of the signal."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"signal {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"signal {-returncode}"

@@ -1,0 +1,12 @@
+"""All fault families by name."""
+
+from __future__ import annotations
+
+from harness.faults.client_link import ClientLink
+from harness.faults.kill import Kill
+from harness.faults.partition import Partition
+from harness.faults.pause import Pause
+from harness.faults.plan import Family
+from harness.params import FaultFamily
+
+FAMILIES: dict[FaultFamily, Family] = {family.name: family for family in (Kill(), Pause(), Partition(), ClientLink())}

@@ -1,0 +1,137 @@
+"""Planted bugs: what a violation looks like. ``python -m harness.planted BUG node --config FILE`` runs a node with one.
+
+Theory of operation
+-------------------
+A checker that has never found anything proves nothing. Each bug here is one that real systems have had; it is planted
+by overriding a method of the real node from outside, so that the implementation contains no switch that could be left
+on by mistake. Everything else, from the log on disk to the HTTP server, is what runs in production.
+
+*stale-read*: a node answers a query from what it has applied itself, without asking whether it still leads or who
+does. Followers lag behind, and an old leader that is cut off stays in the past.
+
+*early-ack*: the leader answers a write as soon as it has put it into its own log. To know what the answer will be, it
+runs a second state machine ahead over entries that are not committed. If they never are, an acknowledged message is
+gone.
+
+*no-dedupe*: the table of first answers is never asked. A retry is carried out again.
+
+*lost-vote*: a node starts with term 0 and no vote, whatever it had promised before: the same as never having persisted
+them. It may then vote twice in a term. Needs a restart between two elections of one term to do harm, so a short run
+rarely shows it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+from harness.planted_names import BUGS
+from impl import process
+from impl.chat.commands import Command, ListChats, ListMembers, ReadMessages, Reply
+from impl.chat.state_machine import ChatStateMachine, FirstAnswer
+from impl.config import NodeConfig
+from impl.node import Node
+from impl.raft import Core, Settings
+from impl.raft.events import Effects
+from impl.raft.messages import Entry, HardState
+from impl.storage.disk import Disk
+
+EXIT_USAGE = 2
+
+END_WITH_PARENT = "--end-with-parent"
+
+
+class StaleRead(Node):
+    """Serves queries from its own applied state."""
+
+    async def execute(self, command: Command, *, timeout_s: float) -> Reply:
+        if isinstance(command, ReadMessages | ListMembers | ListChats):
+            return self._machine.query(command)
+        return await super().execute(command, timeout_s=timeout_s)
+
+
+class EarlyAck(Node):
+    """Answers writes before they are committed."""
+
+    def __init__(self, config: NodeConfig, disk: Disk, random: Random, clock_ms: Callable[[], int]) -> None:
+        super().__init__(config, disk, random, clock_ms)
+        self._ahead = ChatStateMachine.open(":memory:")
+
+    def _carry_out(self, effects: Effects) -> None:
+        super()._carry_out(effects)
+        answers = self._run_ahead()
+        for accepted in effects.accepted:
+            slot, answer = self._slots.get(accepted.token), answers.get(accepted.index)
+            if slot is not None and answer is not None:
+                slot.put(answer)
+
+    def _run_ahead(self) -> dict[int, Reply]:
+        """Apply what is in the log, committed or not; returns the new answers by index."""
+        log = self._core.log
+        if log.term_at(self._ahead.applied_index) != self._ahead.applied_term:  # what it had applied was replaced
+            self._ahead.close()
+            self._ahead = ChatStateMachine.open(":memory:")
+        entries = log.slice(self._ahead.applied_index + 1, log.last_index)
+        replies = self._ahead.apply(entries)
+        return {entry.index: reply for entry, reply in zip(entries, replies, strict=True) if reply is not None}
+
+
+class ForgetfulMachine(ChatStateMachine):
+    """Remembers no answer."""
+
+    def first_answer(self, scope: bytes, horizon_ms: int) -> FirstAnswer | None:
+        return None
+
+
+class NoDedupe(Node):
+    """Carries out retries again."""
+
+    state_machine_class = ForgetfulMachine
+
+
+class ForgetfulCore(Core):
+    """Starts without the term and the vote that it had persisted."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        hard_state: HardState | None = None,
+        entries: Sequence[Entry] = (),
+        applied_index: int = 0,
+    ) -> None:
+        super().__init__(settings, None, entries, applied_index)
+
+
+class LostVote(Node):
+    """Forgets term and vote when it is restarted."""
+
+    core_class = ForgetfulCore
+
+
+VARIANTS: dict[str, type[Node]] = {
+    "stale-read": StaleRead,
+    "early-ack": EarlyAck,
+    "no-dedupe": NoDedupe,
+    "lost-vote": LostVote,
+}
+
+assert VARIANTS.keys() == BUGS.keys()
+
+
+def main(arguments: list[str]) -> int:
+    """Run a node with the named bug. Returns the exit status."""
+    match arguments:
+        case [bug, "node", "--config", path, *options] if bug in VARIANTS and options in ([], [END_WITH_PARENT]):
+            if options:
+                process.end_with_parent()
+            return process.main(Path(path), node_class=VARIANTS[bug])
+    print(
+        f"usage: python -m harness.planted {{{','.join(BUGS)}}} node --config FILE [{END_WITH_PARENT}]", file=sys.stderr
+    )
+    return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

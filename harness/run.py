@@ -1,0 +1,264 @@
+"""One run, from nothing to a verdict: nodes up, clients at work, faults, healing, progress, final reads, judgement.
+
+Theory of operation
+-------------------
+The phases follow each other and each has a bound, so that a run always ends:
+
+    start       the nodes, at most ``READY_TIMEOUT_S`` each; once more on other ports if that fails
+    set up      users, chats, memberships, on an undisturbed cluster
+    chat        ``duration_s`` of workload and nemesis
+    heal        whatever the nemesis broke is mended; nodes that it ended are started again
+    progress    a write and a read through each node: the liveness half of the verdict
+    final reads every chat from its first message to its last
+    stop        SIGTERM, and SIGKILL where that does not help
+    judge       the history against the model, in a process of its own with a deadline
+    report      verdict.json and report.html
+
+Whatever goes wrong, the nodes are ended, the folder is kept, and the verdict says what it was. A Ctrl-C or a SIGTERM
+ends the run the same way, with what was recorded so far; a second one kills the nodes at once.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from harness.cluster import Cluster, NodeFailed, prepare
+from harness.display import REFRESH_S, Display, View, colour_of
+from harness.faults.nemesis import Nemesis
+from harness.faults.plan import FaultPlan, World
+from harness.faults.schedule import Schedule, draw_schedule
+from harness.judge import judge
+from harness.observer import Observer
+from harness.params import RunParams
+from harness.recorder import Recorder
+from harness.runs import RunFolder, create
+from harness.verdict import EXIT_CODES, Findings, verdict_record
+from harness.workloads.chat import ChatWorkload, SetUpFailed
+from harness.workloads.service import Service
+
+START_ATTEMPTS = 2
+"""A port that was free may be taken a moment later; twice in a row is another problem."""
+
+LAST_OPERATIONS_S = 1.0
+"""On top of an operation's own timeout, for the clients to end when the time is up; then they are cancelled."""
+
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. ``record`` is the content of verdict.json."""
+
+    folder: RunFolder
+    record: dict[str, Any]
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_INTERRUPTED if self.interrupted else EXIT_CODES[self.record["verdict"]]
+
+
+async def run(params: RunParams, out: Path, display: Display, *, report: bool = True) -> Outcome:
+    """Carry out one run below the folder ``out``; returns its verdict. Raises OSError if the folder cannot be made."""
+    schedule = draw_schedule(params)
+    folder = create(out, params, schedule)
+    with folder.history.open("wb") as stream:
+        recorder = Recorder(stream, lanes=params.clients)
+        running = Run(params, schedule, folder, recorder, display)
+        try:
+            await running.live()
+        finally:
+            running.leave_nothing_behind()
+    running.enter("checking the history")
+    findings = await running.findings()
+    record = verdict_record(
+        params,
+        findings,
+        run_dir=str(folder.path),
+        replay=params.replay_command(out),
+        duration_s=running.duration_s,
+    )
+    folder.write_json(folder.verdict, record)
+    if report:
+        running.enter("writing the report")
+        write_report(folder, record)
+        folder.write_json(folder.verdict, record)
+    display.close()
+    return Outcome(folder, record, findings.interrupted)
+
+
+class Run:
+    """The state of one run between its phases."""
+
+    def __init__(
+        self, params: RunParams, schedule: Schedule, folder: RunFolder, recorder: Recorder, display: Display
+    ) -> None:
+        self.params = params
+        self.schedule = schedule
+        self.folder = folder
+        self.recorder = recorder
+        self.display = display
+        self.view = View(params, recorder=recorder)
+        self.cluster: Cluster | None = None
+        self.observer: Observer | None = None
+        self.nemesis: Nemesis | None = None
+        self.problems: list[str] = []
+        self.crashes: list[str] = []
+        self.liveness = ""
+        self.interrupted = False
+        self.duration_s = 0.0
+
+    def enter(self, phase: str) -> None:
+        """Begin a phase, for all to see."""
+        self.view.phase = phase
+        self.display.phase(self.view)
+
+    # --- phases ------------------------------------------------------------------------------------------------
+
+    async def live(self) -> None:
+        """Everything that needs the cluster; ends with all nodes ended. Problems are noted, not raised."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._refresh_display)
+            with trio.CancelScope() as work:
+                nursery.start_soon(self._heed_signals, work)
+                try:
+                    await self._with_cluster()
+                except* (NodeFailed, SetUpFailed) as failures:  # a group: they come out of nurseries
+                    self.problems.extend(str(failure) for failure in leaves(failures))
+            nursery.cancel_scope.cancel()
+
+    async def _with_cluster(self) -> None:
+        self.enter("starting the nodes")
+        for attempt in range(1, START_ATTEMPTS + 1):
+            cluster = await prepare(
+                self.folder.path, nodes=self.params.nodes, name=self.params.name, bug=self.params.bug
+            )
+            self.cluster = self.view.cluster = cluster
+            async with trio.open_nursery() as links:
+                links.start_soon(cluster.links.serve)
+                try:
+                    await cluster.start()
+                except NodeFailed:
+                    if attempt == START_ATTEMPTS:
+                        raise
+                else:
+                    await self._with_nodes(cluster)
+                    return
+                finally:
+                    await cluster.stop()
+                    links.cancel_scope.cancel()
+
+    async def _with_nodes(self, cluster: Cluster) -> None:
+        self.observer = self.view.observer = Observer(cluster, self.recorder)
+        async with trio.open_nursery() as watchers:
+            watchers.start_soon(self.observer.run)
+            watchers.start_soon(cluster.watch_for_crashes, self._note_crash)
+            async with Service(cluster.client_urls(), self.params.clients) as service:
+                workload = ChatWorkload(self.params, self.recorder, service.caller_of)
+                self.enter("setting up users and chats")
+                await workload.set_up()
+                await self._chat(workload, cluster, self.observer)
+                self.enter("healed; waiting for progress")
+                self.liveness = await workload.wait_for_progress()
+                self.enter("reading every chat to its end")
+                unread = await workload.read_everything()
+                self.liveness = self.liveness or unread
+            self.enter("stopping the nodes")
+            watchers.cancel_scope.cancel()
+
+    async def _chat(self, workload: ChatWorkload, cluster: Cluster, observer: Observer) -> None:
+        """Workload and nemesis together; afterwards nothing is broken any more."""
+        world = World(cluster, observer.leader)
+        nemesis = self.nemesis = self.view.nemesis = Nemesis(self.schedule, world, self.recorder, self._announce)
+        began = self.view.workload_began = trio.current_time()
+        self.enter("chatting under faults" if self.schedule.faults else "chatting")
+        try:
+            async with trio.open_nursery() as faults:
+                faults.start_soon(nemesis.run)
+                with trio.move_on_after(self.params.duration_s + self.params.operation_timeout_s + LAST_OPERATIONS_S):
+                    async with trio.open_nursery() as clients:
+                        clients.start_soon(workload.run)
+                        await trio.sleep(self.params.duration_s)
+                        workload.stop()
+                faults.cancel_scope.cancel()
+        finally:
+            self.duration_s = trio.current_time() - began
+        self.enter("healing")
+        for node in cluster.nodes.values():
+            node.resume()
+        try:
+            await cluster.start()
+        except NodeFailed as failure:  # the others may still show what became of the messages
+            self.problems.append(str(failure))
+
+    async def findings(self) -> Findings:
+        """Judge the history and collect what was found."""
+        judgement = await judge(self.folder.history, self.params.check_deadline_s)
+        fired = dict.fromkeys(self.params.faults, 0) | (dict(self.nemesis.fired) if self.nemesis is not None else {})
+        return Findings(
+            judgement=judgement,
+            operations=self.recorder.tallies,
+            faults=fired,
+            leader_changes=self.observer.leader_changes if self.observer is not None else 0,
+            split_terms=self.observer.split_terms if self.observer is not None else [],
+            crashes=self.crashes,
+            problems=self.problems + (self.nemesis.problems if self.nemesis is not None else []),
+            liveness=self.liveness,
+            interrupted=self.interrupted,
+        )
+
+    # --- beside the phases -------------------------------------------------------------------------------------
+
+    async def _refresh_display(self) -> None:
+        while True:
+            self.view.sample()
+            self.display.refresh(self.view)
+            await trio.sleep(REFRESH_S)
+
+    async def _heed_signals(self, work: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                if self.interrupted and self.cluster is not None:
+                    self.cluster.kill_now()
+                self.interrupted = True
+                self._note("interrupted: stopping the nodes", "")
+                work.cancel()
+
+    def _announce(self, plan: FaultPlan, description: str, started: bool) -> None:
+        self._note(description if started else f"healed: {description}", colour_of(plan.family))
+
+    def _note_crash(self, crash: str) -> None:
+        self.crashes.append(crash)
+        self._note(crash.splitlines()[0], "red")
+
+    def _note(self, text: str, colour: str) -> None:
+        self.view.events.append((self.view.elapsed_s, text, colour))
+        self.display.event(self.view, text, colour)
+
+    def leave_nothing_behind(self) -> None:
+        """The last resort, if an exception passed all orderly ends."""
+        if self.cluster is not None:
+            self.cluster.kill_now()
+
+
+def leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
+    """The exceptions in a group of groups."""
+    found: list[Exception] = []
+    for error in group.exceptions:
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+def write_report(folder: RunFolder, record: dict[str, Any]) -> None:
+    """Write report.html; a report that cannot be written is noted in the record and changes no verdict."""
+    from harness.report import ReportError, write_report
+
+    try:
+        record["report"] = str(write_report(folder.path))
+    except (ReportError, OSError) as error:
+        record["report_error"] = str(error)
