@@ -7,9 +7,9 @@ Each node is the real program with a real config file, ``python -m impl.cli node
 proxies in front of the nodes, so that all traffic but the harness's own status polls can be cut.
 
 Output of a node, both streams and all its lives, goes to one file, ``nodes/N.log``. The harness waits for the ready
-line there: a file never blocks the node that writes it, as a full pipe would. Nodes live in process groups of their own: a
-Ctrl-C reaches the harness alone, which then ends them in order. And they ask the kernel to be killed when the harness
-ends, so that none outlives it, not even one that is stopped.
+line there: a file never blocks the node that writes it, as a full pipe would. Each node lives in a process group of its
+own, as Ctrl-C is meant for the harness, which then ends them in order. And each asks the kernel to be killed when the
+harness ends: none outlives it, not even one that is stopped.
 
 A node is ``down``, ``up`` or ``paused``. A node that ends although nobody ended it is reported as a crash: the
 run's verdict will not be ``valid``, whatever the history says.
@@ -221,7 +221,7 @@ class Cluster:
             for node_id in self.node_ids if node_ids is None else node_ids:
                 nursery.start_soon(start_one, self.nodes[node_id])
         if failures:
-            raise NodeFailed("\n".join(failures))
+            raise NodeFailed("\n".join(sorted(failures)))
 
     async def stop(self) -> None:
         """End every node, in order where possible. Bounded in time; cancellation does not interrupt it."""

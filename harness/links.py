@@ -34,10 +34,14 @@ class Links:
         for node, link in self.client.items():
             self.client_address[node] = await link.open()
 
+    @property
+    def every(self) -> tuple[Link, ...]:
+        return (*self.peer.values(), *self.client.values())
+
     async def serve(self) -> None:
-        """Carry traffic until cancelled."""
+        """Carry traffic until cancelled, then close every proxy."""
         async with trio.open_nursery() as nursery:
-            for link in (*self.peer.values(), *self.client.values()):
+            for link in self.every:
                 nursery.start_soon(link.serve)
 
     def cut(self, holder: Hashable, pairs: Iterable[tuple[int, int]]) -> None:
@@ -53,6 +57,6 @@ class Links:
 
     def heal(self, holder: Hashable, *, reset: bool) -> None:
         """Undo the cuts of ``holder``; connections on the links it had cut resume, or are reset."""
-        for link in (*self.peer.values(), *self.client.values()):
+        for link in self.every:
             if link.is_held_by(holder):
                 link.release(holder, reset=reset)

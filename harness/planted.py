@@ -27,6 +27,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 
+import trio
+
 from harness.planted_names import BUGS
 from impl import process
 from impl.chat.commands import Command, ListChats, ListMembers, ReadMessages, Reply
@@ -48,8 +50,11 @@ class StaleRead(Node):
 
     async def execute(self, command: Command, *, timeout_s: float) -> Reply:
         if isinstance(command, ReadMessages | ListMembers | ListChats):
-            return self._machine.query(command)
+            return await self._query_here(command, trio.current_time() + timeout_s)
         return await super().execute(command, timeout_s=timeout_s)
+
+    async def read_index(self) -> int:
+        return self._machine.applied_index
 
 
 class EarlyAck(Node):

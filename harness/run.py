@@ -21,6 +21,7 @@ ends the run the same way, with what was recorded so far; a second one kills the
 from __future__ import annotations
 
 import signal
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ async def run(params: RunParams, out: Path, display: Display, *, report: bool = 
         running = Run(params, schedule, folder, recorder, display)
         try:
             await running.live()
+        except Exception as error:  # a bug in the harness or in the client: a doubt about the run, not its end
+            running.problems.append(
+                f"the harness failed ({words_of(error)}): see {folder.error.name} in the run folder"
+            )
+            folder.error.write_text("".join(traceback.format_exception(error)))
         finally:
             running.leave_nothing_behind()
     running.enter("checking the history")
@@ -246,12 +252,17 @@ class Run:
             self.cluster.kill_now()
 
 
-def leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
-    """The exceptions in a group of groups."""
-    found: list[Exception] = []
-    for error in group.exceptions:
-        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+def leaves(error: Exception) -> list[Exception]:
+    """The exceptions in a group of groups, or the one that is none."""
+    if not isinstance(error, ExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+
+
+def words_of(error: Exception) -> str:
+    """The first of the exceptions in a group, in one line."""
+    first = leaves(error)[0]
+    return f"{type(first).__name__}: {first}".splitlines()[0]
 
 
 def write_report(folder: RunFolder, record: dict[str, Any]) -> None:

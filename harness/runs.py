@@ -63,6 +63,11 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def error(self) -> Path:
+        """Only if the harness itself failed: the traceback."""
+        return self.path / "harness-error.txt"
+
     def write_json(self, path: Path, value: Any) -> None:
         """Write one JSON file of the folder, for people and programs."""
         path.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")

@@ -27,9 +27,9 @@ Word: TypeAlias = Literal["valid", "invalid", "unknown"]
 
 EXIT_CODES: dict[Word, int] = {"valid": 0, "invalid": 1, "unknown": 3}
 
-MIN_SHARE_OF_PACE = 1 / 6
-"""The least share of the operations that the pace allows for: 1,000 in a demo of 30 s. Faults and a busy machine cost
-a third or so; a run that loses more than this was standing still."""
+MIN_SHARE_OF_PACE = 1 / 12
+"""The least share of the operations that the pace allows for: 500 in a demo of 30 s. Faults cost a third or so, a busy
+machine another; a run that loses more than this was standing still."""
 
 LEADER_CHANGE_FROM_S = 20.0
 """From this duration on the schedule has room to hit the leader often enough that leadership must have moved."""

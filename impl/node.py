@@ -565,6 +565,8 @@ class Node:
             self._reply_forward(message, "not-done", reason=error.reason, detail=error.detail)
         except OutcomeUnknown as error:
             self._reply_forward(message, "unknown", detail=error.detail)
+        except _Overtaken:
+            self._reply_forward(message, "overtaken")
         except (msgspec.DecodeError, ValueError) as error:
             self._reply_forward(message, "not-done", reason="bad-request", detail=str(error))
         else:
@@ -599,5 +601,7 @@ class Node:
                 slot.put(decode_reply(message.reply))
             case "not-done":
                 slot.put(NotDone(message.reason, message.detail))
+            case "overtaken":
+                slot.put(_Overtaken())
             case _:
                 slot.put(OutcomeUnknown(message.detail))

@@ -59,7 +59,7 @@ def check(
 
     ``deadline_s``  after so many seconds the check ends, with the verdict ``unknown`` if it has none by then; only a
                     single call of the model that does not come back can hold it up. None: no deadline.
-    ``max_configurations``  bounds memory, at about 250 bytes each; reaching it also means ``unknown``.
+    ``max_configurations``  bounds memory, at about 400 bytes each; reaching it also means ``unknown``.
     ``explain``     look for the core of a violation.
     ``witness``     keep the order found for each partition in its result.
     ``clock``       seconds; only differences matter.

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-MAX_CONFIGURATIONS = 4_000_000
-"""How many configurations one check remembers: about 1 GB, at the 250 bytes that each takes with its dictionary
-entry, its place on the stack and its share of the trail."""
+MAX_CONFIGURATIONS = 2_000_000
+"""How many configurations one check remembers: under 1 GB, at the 400 bytes that each was measured to take on a
+key-value history (its dictionary entry, its share of the trail, of the states and of the memoised steps). A model with
+large states needs more for each, and its users may want a lower cap."""
 
 CONFIGURATIONS_PER_CLOCK_READING = 128
 """Between two readings of the clock the search visits so many configurations, each a few microseconds of work when

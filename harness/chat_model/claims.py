@@ -170,7 +170,7 @@ def _listed(command: spec.ListChats, reply: spec.Reply, log: int) -> Claim:
     return NOTHING
 
 
-def is_reuse(reply: spec.Reply) -> bool:
+def is_reuse(reply: spec.Reply | None) -> bool:
     return isinstance(reply, spec.Rejected) and reply.reason == "transaction-reused"
 
 

@@ -176,8 +176,14 @@ def _ids(evidence: Evidence) -> Iterator[Nogood]:
 
 
 def _phantoms(evidence: Evidence, scopes: Scopes) -> Iterator[Nogood]:
-    """Entries that nobody asked for."""
+    """Entries that nobody asked for, and a first message with another id than its chat."""
     for entry in _entries(evidence):
+        if entry.kind == "create" and entry.message_id != evidence.key:
+            yield Nogood(
+                frozenset({Shows(evidence.key, entry)}),
+                "impossible-reply",
+                f"the first message has the id {entry.message_id}, but it must be the chat's, {evidence.key}",
+            )
         if not any(_entry(c) == content(entry) for c in _askers(evidence, entry, scopes)):
             yield Nogood(
                 frozenset({Shows(evidence.key, entry)}),

@@ -87,7 +87,7 @@ def knowledge_of(history: Sequence[Operation]) -> Knowledge:
 
 def subject_of(log: int) -> str:
     """A log in sentences."""
-    return "the directory" if log == DIRECTORY else f"chat {log}"
+    return "the directory" if log <= DIRECTORY else f"chat {log}"
 
 
 # --- contradictions ----------------------------------------------------------------------------------------------

@@ -124,9 +124,9 @@ class Request:
 
 def step(request: Request, state: LogState, output: Any, apply: Apply = spec.apply) -> Iterator[LogState]:
     """The states after ``request`` was answered by ``output`` (a ``spec.Reply``, or ``UNKNOWN``) in ``state``."""
-    most = request.claim.most
-    if most is not None and output is not UNKNOWN and state.length != most:
-        return  # the answer tells at which length it was decided, and this is another one
+    most, least = request.claim.most, request.claim.least
+    if most is not None and output is not UNKNOWN and not min(most, least) <= state.length <= most:
+        return  # the answer tells at which lengths it can have been decided, and this is another one
     if request.only is not None and state.length != request.only - 1 and not request.remember:
         return  # its entry has another place
     directory = request.evidence.key == DIRECTORY

@@ -146,10 +146,10 @@ class _Drawing:
         for position, (slot_class, words, from_ns, to_ns) in enumerate(strips):
             self.strip(8 + STRIP * position, slot_class, words, from_ns, to_ns)
         middles = [row + heights[i] / 2 for i, row in enumerate(rows)]
+        for y in rows[1:]:
+            self.parts.append(f'<line x1="0" y1="{y:.1f}" x2="{WIDTH}" y2="{y:.1f}" class="rule"/>')
         self.arrows(middles)  # beneath the bars and the times: an arrow may have to pass them
         for i, op in enumerate(self.core):
-            if i:
-                self.parts.append(f'<line x1="0" y1="{rows[i]:.1f}" x2="{WIDTH}" y2="{rows[i]:.1f}" class="rule"/>')
             self.row(op, middles[i], *labels[i])
         return (
             f'<svg class="core" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escaped(described)}">'
@@ -340,5 +340,5 @@ def as_text(run: Run, names: Names) -> str:
     if len(run.core) > ROWS_MAX:
         out.append(f"... and {len(run.core) - ROWS_MAX} more operations that verdict.json names.")
     if run.verdict.reason:
-        out.extend(["", run.verdict.reason])
+        out.extend(["", names.put_into(run.verdict.reason)])
     return "\n".join(out) + "\n"

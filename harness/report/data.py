@@ -14,7 +14,8 @@ An operation without a completion, or with an ``info`` completion, is *unknown*:
 *Lanes.* A client takes a new process number after each unknown outcome, so that a long run has thousands of processes
 and only a handful of clients. A process is drawn in the lane of the client that it continues: preferably the lane
 that is congruent to it modulo the number of clients (``clients`` in params.json, Jepsen's rule), else the lane that
-has been free for longest. Operations of one lane never overlap.
+has been free for longest. Operations of one lane never overlap, but for one that its client abandoned without an end
+and whose lane went on: it is drawn as far as the next one.
 
 *Faults.* The start and the end of a fault are two records; they belong together when family, kind and nodes are the
 same, the oldest start first. A fault that is never ended lasts until the end of the run. An end without a start is
@@ -116,6 +117,15 @@ class KindCounts(BaseModel):
     unknown: int = 0
 
 
+class Requirement(BaseModel):
+    """One row of ``sanity``: what a run must have seen to prove anything, and what it saw."""
+
+    name: str
+    required: int | float
+    observed: int | float
+    ok: bool
+
+
 class Verdict(BaseModel):
     """verdict.json, as far as the report shows it. Keys that it does not know are left alone."""
 
@@ -133,8 +143,12 @@ class Verdict(BaseModel):
     violation: str | None = Field(default=None, alias="class")
     core: list[int] = Field(default_factory=list)
     replay: str | None = None
-    progress: Any = None
-    liveness: Any = None
+    bug: str | None = None  # the planted bug that was switched on
+    progress: Any = None  # how far an undecided check got
+    liveness: Any = None  # what did not make progress after everything was healed
+    crashes: list[str] = Field(default_factory=list)
+    problems: list[str] = Field(default_factory=list)
+    sanity: list[Requirement] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,7 @@ class Run:
     lanes: tuple[str, ...]
     faults: tuple[Fault, ...]  # by start_ns
     leaders: tuple[Leadership, ...]  # by start_ns
+    start_ns: int  # time of the first record; 0 of an empty history
     end_ns: int  # time of the last record
     verdict: Verdict
     params: Mapping[str, Any]
@@ -175,6 +190,7 @@ def read_run(run_dir: Path) -> Run:
         lanes=reader.lanes.names(),
         faults=tuple(sorted(reader.faults(), key=lambda fault: fault.start_ns)),
         leaders=reader.leaders(),
+        start_ns=reader.start_ns or 0,
         end_ns=reader.end_ns,
         verdict=verdict,
         params=params,
@@ -232,9 +248,10 @@ class _Lanes:
 
     def __init__(self, clients: int | None) -> None:
         self.clients = clients
+        self.count = clients or 0
         self.of: dict[int, int] = {}  # process -> lane
+        self.last: dict[int, int] = {}  # lane -> its newest process
         self.free: deque[int] = deque()  # lanes whose process ended, the longest free first
-        self.count = 0
 
     def lane(self, process: int) -> int:
         known = self.of.get(process)
@@ -246,20 +263,19 @@ class _Lanes:
         if chosen is None:
             chosen = self.count
             self.count += 1
-        elif chosen in self.free:
+        if chosen in self.free:
             self.free.remove(chosen)
         self.of[process] = chosen
+        self.last[chosen] = process
         return chosen
 
     def _home(self, process: int) -> int | None:
-        """The free lane with the right remainder, if the number of clients is known."""
+        """The lane with the right remainder, if the number of clients is known and the lane's last process led here."""
         if self.clients is None:
             return None
-        if process < self.clients:  # a client's first process; its lane exists from the beginning
-            self.count = max(self.count, self.clients)
-            return process
         home = process % self.clients
-        return home if home in self.free else None
+        last = self.last.get(home)
+        return home if last is None or process == last + self.clients else None
 
     def retire(self, process: int) -> None:
         self.free.append(self.of[process])
@@ -276,6 +292,7 @@ class _History:
         self.line = 0
         self.lanes = _Lanes(clients)
         self.operations: list[Operation] = []
+        self.start_ns: int | None = None
         self.end_ns = 0
         self._pending: dict[int, _Record] = {}
         self._open: dict[tuple[str, str, tuple[str, ...]], deque[tuple[int, str]]] = {}
@@ -309,6 +326,7 @@ class _History:
             self._operation(record, None)
 
     def _take(self, record: _Record) -> None:
+        self.start_ns = record.time if self.start_ns is None else min(self.start_ns, record.time)
         self.end_ns = max(self.end_ns, record.time)
         if isinstance(record.process, str):
             if record.process == "nemesis":

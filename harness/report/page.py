@@ -77,7 +77,7 @@ def render(run: Run) -> str:
         name=escaped(run.name),
         policy=policy(code),
         style=asset("style.css"),
-        banner=banner(run),
+        banner=banner(run, names),
         contradiction=contradictions(run, names),
         operations=tables.operations(run),
         timeline=timeline(run, names),
@@ -103,19 +103,19 @@ def headline(run: Run) -> str:
             what = f": {class_words(verdict.violation)}" if verdict.violation else ""
             if run.core:
                 if len(run.core) == 1:
-                    return f"Violation{what}. One operation contradicts everything that could have happened."
+                    return f"Violation{what}. One operation cannot be true."
                 both = "both" if len(run.core) == 2 else "all"
                 return f"Violation{what}. {plural(len(run.core), 'operation')} cannot {both} be true."
             return f"Violation{what}. No order of the operations explains every reply."
         case _:
-            return "Undecided: the run shows neither that every reply was right, nor that one was wrong."
+            return "Unknown: the run shows neither that every reply was right, nor that one was wrong."
 
 
 def class_words(violation: str | None) -> str:
     return (violation or "").replace("-", " ").replace("_", " ")
 
 
-def banner(run: Run) -> str:
+def banner(run: Run, names: Names) -> str:
     verdict = run.verdict
     counts = {outcome: sum(op.outcome is outcome for op in run.operations) for outcome in Outcome}
     facts = [("operations", count(len(run.operations)))]
@@ -129,7 +129,8 @@ def banner(run: Run) -> str:
         facts.append(("checked in", duration(verdict.check_s * 1e9)))
     if verdict.seed is not None:
         facts.append(("seed", str(verdict.seed)))
-    more = [words for words in (verdict.reason, said(verdict.progress), said(verdict.liveness)) if words]
+    if verdict.bug:
+        facts.append(("planted bug", verdict.bug))
     replay = (
         f'<div class="replay"><span class="caption">replay</span><code id="replay">{escaped(verdict.replay)}</code>'
         '<button type="button" class="needs-script" id="copy-replay">copy</button></div>'
@@ -140,11 +141,29 @@ def banner(run: Run) -> str:
         f'<section class="banner {verdict.verdict}" id="verdict"><h1>'
         f'<svg class="sign" viewBox="0 0 30 30" aria-hidden="true">{_SIGNS[verdict.verdict]}</svg>'
         f"<span>{escaped(headline(run))}</span></h1>"
-        + "".join(f'<p class="more">{escaped(sentence(words))}</p>' for words in more)
+        + "".join(statement(names.put_into(words)) for words in statements(run))
         + '<dl class="facts">'
         + "".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>" for name, value in facts)
         + f"</dl>{replay}</section>"
     )
+
+
+def statements(run: Run) -> list[str]:
+    """What verdict.json says in words, each thing once: the reason often contains the others."""
+    verdict = run.verdict
+    kept: list[str] = []
+    for words in (verdict.reason, said(verdict.liveness), *verdict.crashes, *verdict.problems, said(verdict.progress)):
+        if words and not any(words in earlier for earlier in kept):
+            kept.append(words)
+    return kept
+
+
+def statement(words: str) -> str:
+    """One statement of the banner; of many lines, such as the end of a log, the first, and the others folded away."""
+    first, _, rest = words.strip().partition("\n")
+    if not rest:
+        return f'<p class="more">{escaped(sentence(first))}</p>'
+    return f'<details class="more"><summary>{escaped(first)}</summary><pre>{_block(rest)}</pre></details>'
 
 
 def said(value: object) -> str:
@@ -156,6 +175,8 @@ def said(value: object) -> str:
 
 def sentence(words: str) -> str:
     words = words.strip()
+    if not words:
+        return ""
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!", "?", "…")) else ".")
 
 
@@ -163,16 +184,15 @@ def contradictions(run: Run, names: Names) -> str:
     """The operations that contradict each other; nothing when the verdict names none."""
     if not run.core:
         return ""
-    named = (
-        f'<span class="class">{escaped(sentence(class_words(run.verdict.violation)))}</span> '
-        if run.verdict.violation
-        else ""
-    )
-    reason = escaped(sentence(run.verdict.reason)) if run.verdict.reason else ""
+    kind = class_words(run.verdict.violation)
+    reason = names.put_into(sentence(run.verdict.reason or ""))
+    # A reason that begins with the name of its class needs no heading.
+    heading = "" if not kind or class_words(reason).lower().startswith(kind.lower()) else sentence(kind)
+    named = f'<span class="class">{escaped(heading)}</span> ' if heading else ""
     return (
         '<section id="contradiction"><h2>The contradiction</h2>'
         f'<div class="core-scroll">{contradiction.draw(run, names)}</div>'
-        f'<p class="reason">{named}{reason}</p>'
+        f'<p class="reason">{named}{escaped(reason)}</p>'
         f"<details><summary>The same as plain text</summary><pre>{_block(contradiction.as_text(run, names))}</pre>"
         "</details></section>"
     )

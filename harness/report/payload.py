@@ -10,7 +10,7 @@ different messages at one position, both are in the list, side by side.
 
 The layout (``operations`` arrays have one element per operation, by time of call):
 
-    end_us            length of the history
+    start_us, end_us  times of the first and the last record
     kinds, outcomes, chats, lanes, answers     what the numbers below point at
     operations        index, process, lane, call (difference), dur (-1: never ended), kind, outcome,
                       chat (-1: none), asked (words), answer, txn, node, attempts
@@ -91,6 +91,7 @@ def build(run: Run, names: Names) -> dict[str, Any]:
     nodes = node_slots(leader.node for leader in run.leaders)
     position_of = {op.index: position for position, op in enumerate(run.operations)}
     return {
+        "start_us": run.start_ns // NS_PER_US,
         "end_us": run.end_ns // NS_PER_US,
         "kinds": kinds,
         "outcomes": [outcome.value for outcome in Outcome],

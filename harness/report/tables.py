@@ -16,7 +16,7 @@ from harness.report.text import count, duration, escaped, instant
 def operations(run: Run) -> str:
     """Operations by kind and outcome with their latencies, and faults by family."""
     if not run.operations:
-        return '<p class="note">No operation was recorded.</p>' + families(run)
+        return '<p class="note">No operation was recorded.</p>' + families(run) + sanity(run)
     rows, total = table(run)
     slots = {kind: position % SLOTS for position, kind in enumerate(kinds_in_order(run))}
     heads = "".join(f'<th class="n" scope="col">{marks.bar(outcome)}{outcome.value}</th>' for outcome in Outcome)
@@ -34,7 +34,7 @@ def operations(run: Run) -> str:
         f'<tr><th scope="col">kind</th><th class="n" scope="col">all</th>{heads}'
         '<th class="n gap" scope="col">p50</th><th class="n" scope="col">p95</th><th class="n" scope="col">p99</th>'
         f'<th class="n" scope="col">max</th></tr></thead><tbody>{body}{_operation_row(total, "", "total")}</tbody>'
-        f"</table></div></div><div>{families(run)}</div></div>"
+        f"</table></div></div><div>{families(run)}</div></div>{sanity(run)}"
     )
 
 
@@ -71,6 +71,25 @@ def families(run: Run) -> str:
         '<table><thead><tr class="groups"><th></th><th></th><th></th></tr><tr><th scope="col">fault family</th>'
         '<th class="n" scope="col">times</th><th class="n" scope="col">in all</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def sanity(run: Run) -> str:
+    """What the run had to see to prove anything: folded away while it saw all of it."""
+    if not run.verdict.sanity:
+        return ""
+    missing = [row for row in run.verdict.sanity if not row.ok]
+    rows = "".join(
+        f'<tr><th scope="row">{escaped(row.name)}</th><td class="n">{row.required:,}</td>'
+        f'<td class="n">{row.observed:,}</td><td>{"✓" if row.ok else "✗ too few"}</td></tr>'
+        for row in run.verdict.sanity
+    )
+    summary = f"{len(missing)} missing" if missing else "all of it was seen"
+    return (
+        f'<details class="sanity"{" open" if missing else ""}><summary>What a run must have seen to prove anything: '
+        f'{summary}</summary><div class="scroll"><table><thead><tr><th scope="col"></th>'
+        '<th class="n" scope="col">at least</th><th class="n" scope="col">seen</th><th></th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details>"
     )
 
 

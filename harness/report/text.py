@@ -55,17 +55,21 @@ def columns(text: str) -> int:
     )
 
 
+def prefix(text: str, limit: int) -> str:
+    """The longest beginning of ``text`` that takes at most ``limit`` columns."""
+    used = 0
+    for position, char in enumerate(text):
+        used += columns(char)
+        if used > limit:
+            return text[:position]
+    return text
+
+
 def shortened(text: str, limit: int) -> str:
     """``text`` in at most ``limit`` columns, cut with an ellipsis."""
     if columns(text) <= limit:
         return text
-    kept, used = [], 0
-    for char in text:
-        used += columns(char)
-        if used > limit - 1:
-            break
-        kept.append(char)
-    return "".join(kept).rstrip() + "…"
+    return prefix(text, limit - 1).rstrip() + "…"
 
 
 def wrapped(text: str, limit: int, lines: int) -> list[str]:
@@ -73,10 +77,10 @@ def wrapped(text: str, limit: int, lines: int) -> list[str]:
     rows: list[str] = []
     rest = text.strip()
     while rest and len(rows) < lines - 1 and columns(rest) > limit:
-        head = shortened(rest, limit + 1).removesuffix("…")
-        space = head.rfind(" ")
+        head = prefix(rest, limit)
+        space = (head + rest[len(head)]).rfind(" ")
         # A word longer than the line is broken inside; a short first word is not worth a line of its own.
-        at = space if space > limit // 3 else len(head)
+        at = space if space > limit // 3 else max(len(head), 1)
         rows.append(rest[:at].rstrip())
         rest = rest[at:].lstrip()
     if rest:

@@ -14,6 +14,7 @@ its value: the page is less fluent then, and no less complete.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -29,6 +30,9 @@ TEXT_COLUMNS = 200
 
 TAIL_DIGITS = 6
 """How many of an id's last digits tell it from the others of a run: ids of one run share their leading digits."""
+
+
+_MENTIONED = re.compile(r"\b(chat|user) (\d+)\b")
 
 
 class Names:
@@ -57,6 +61,15 @@ class Names:
         if not name:
             return f"chat {_tail(chat_id)}"
         return f"#{name} ({_tail(chat_id)})" if name in self._shared else f"#{name}"
+
+    def put_into(self, text: str) -> str:
+        """``text`` with ``chat <id>`` and ``user <id>`` under their names, where those are known."""
+
+        def named(match: re.Match[str]) -> str:
+            known = self.chats if match[1] == "chat" else self.users
+            return (self.chat if match[1] == "chat" else self.user)(match[2]) if known.get(match[2]) else match[0]
+
+        return _MENTIONED.sub(named, text)
 
 
 def asked(op: Operation, names: Names) -> str:

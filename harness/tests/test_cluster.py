@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from harness import cluster
 from harness.cluster import Cluster, Node, NodeFailed, Timing, is_ready_line, node_command, prepare
@@ -66,7 +67,7 @@ async def test_a_paused_node_can_be_killed_and_one_that_is_down_cannot_be_paused
     await node.start()
     node.pause()
     with trio.fail_after(5):
-        while process_state(node) != "T":  # noqa: ASYNC110
+        while process_state(node) != "T":
             await trio.sleep(0.01)
     await node.kill()
     node.pause()
@@ -119,7 +120,7 @@ async def test_a_node_that_ends_by_itself_is_noticed_once(node_that: Callable[[s
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Cluster({1: node}, links).watch_for_crashes, crashes.append)
         with trio.fail_after(10):
-            while not crashes:  # noqa: ASYNC110
+            while not crashes:
                 await trio.sleep(0.01)
         await trio.sleep(3 * cluster.CRASH_POLL_S)
         nursery.cancel_scope.cancel()
@@ -137,10 +138,12 @@ async def test_all_failures_of_a_start_are_told(node_that: Callable[[str], Node]
     assert [node.state for node in nodes.values()] == ["down", "down", "down"]
 
 
-async def test_configs_point_at_proxies_and_the_node_accepts_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_configs_point_at_proxies_and_the_node_accepts_them(tmp_path: Path) -> None:
     made = await prepare(tmp_path, nodes=3, name="demo", timing=Timing(tick_ms=10))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.links.serve)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
     for node in made.nodes.values():
         values = tomllib.loads(node.config_path.read_text())
         others = {j for j in (1, 2, 3) if j != node.node_id}

@@ -9,8 +9,9 @@ F, B = Direction.FORWARD, Direction.BACKWARD
 
 
 def closed(links: Links) -> set[tuple[str, Direction]]:
-    every = (*links.peer.values(), *links.client.values())
-    return {(link.name, direction) for link in every for direction, valve in link.valves.items() if not valve.is_open}
+    return {
+        (link.name, direction) for link in links.every for direction, valve in link.valves.items() if not valve.is_open
+    }
 
 
 def three() -> Links:

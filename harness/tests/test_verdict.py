@@ -59,7 +59,7 @@ def test_a_kind_that_never_succeeded_is_a_doubt(kind: str) -> None:
         ({"problems": ["node 1 did not come back"]}, "node 1 did not come back"),
         ({"liveness": "no write through node 3 succeeded"}, "no write through node 3"),
         ({"interrupted": True}, "interrupted"),
-        ({"operations": {kind: Tally(ok=20) for kind in KINDS}}, "operations that succeeded: 160 of at least 1000"),
+        ({"operations": {kind: Tally(ok=20) for kind in KINDS}}, "operations that succeeded: 160 of at least 500"),
     ],
 )
 def test_every_doubt_is_unknown_and_said(change: dict[str, Any], said: str) -> None:

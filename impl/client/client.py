@@ -58,6 +58,9 @@ CONNECT_TIMEOUT_S = 0.5
 ATTEMPT_MIN_S = 0.02
 """With less time than this left, another attempt would only turn "not done" into "unknown"."""
 
+BACKOFF_MIN_S = 0.001
+"""The shortest pause: time passes with every attempt, so that a call comes to its end."""
+
 BACKOFF_BASE_S = 0.02
 """The longest first pause: a request on another node is worth trying at once."""
 
@@ -276,7 +279,7 @@ class Client:
             left_s = deadline - trio.current_time() - ATTEMPT_MIN_S
             if left_s <= 0:
                 break
-            await trio.sleep(min(left_s, self._pause_s(attempts)))
+            await trio.sleep(max(BACKOFF_MIN_S, min(left_s, self._pause_s(attempts))))
 
         said = f"{attempts} attempt{'s' if attempts > 1 else ''} in {timeout_s:g} s; the last: {attempt.detail}"
         if may_be_done:
@@ -286,7 +289,7 @@ class Client:
         raise NotDone(attempt.reason, said, attempts=attempts, node=node)
 
     def _pause_s(self, attempts: int) -> float:
-        """Full jitter: anything from nothing to a bound that doubles with each attempt."""
+        """Full jitter: anything from next to nothing to a bound that doubles with each attempt."""
         exponent = min(attempts - 1, 16)  # the bound is long at its maximum by then
         return self._shared.rng.uniform(0, min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2**exponent))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from impl.chat import commands
@@ -152,27 +153,41 @@ class ProblemDetails(BaseModel):
 # --- from replies ------------------------------------------------------------------------------------------------
 
 
-def message_page(reply: commands.Messages) -> MessagePage:
+class _EncodedItem(msgspec.Struct):
+    """``MessageItem`` on its way out."""
+
+    seq: int
+    message_id: str
+    kind: str
+    author: str
+    txn_id: str
+    text: str
+    sent_at: str
+
+
+class _EncodedPage(msgspec.Struct):
+    """``MessagePage`` on its way out."""
+
+    items: list[_EncodedItem]
+    as_of: int
+    next: int | None
+
+
+_page_encoder = msgspec.json.Encoder()
+
+
+def message_page(reply: commands.Messages) -> bytes:
+    """A page of messages as JSON, in the shape of ``MessagePage``.
+
+    A page has up to a thousand items and is built while all other requests wait. Structs take a third of the time
+    that models take; every test that reads a page holds it against the model.
+    """
     last_seq = reply.items[-1].seq if reply.items else 0
-    return MessagePage(
-        items=tuple(message_item(message) for message in reply.items),
-        as_of=reply.as_of,
-        next=last_seq if 0 < last_seq < reply.as_of else None,
-    )
-
-
-def message_item(message: commands.Message) -> MessageItem:
-    return MessageItem.model_validate(
-        {
-            "seq": message.seq,
-            "message_id": str(message.message_id),
-            "kind": message.kind,
-            "author": str(message.author),
-            "txn_id": message.txn_id,
-            "text": message.text,
-            "sent_at": sent_at(message.message_id),
-        }
-    )
+    items = [
+        _EncodedItem(m.seq, str(m.message_id), m.kind, str(m.author), m.txn_id, m.text, sent_at(m.message_id))
+        for m in reply.items
+    ]
+    return _page_encoder.encode(_EncodedPage(items, reply.as_of, last_seq if 0 < last_seq < reply.as_of else None))
 
 
 def sent_at(message_id: int) -> str:

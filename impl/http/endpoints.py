@@ -86,7 +86,7 @@ class Endpoints:
         chat = parse.chat_id(request)
         after, limit = parse.page(request)
         reply = await self._execute(commands.ReadMessages(actor, chat, after, limit), commands.Messages)
-        return _json(bodies.message_page(reply))
+        return Response(bodies.message_page(reply), media_type="application/json")
 
     async def members(self, request: Request) -> Response:
         command = commands.ListMembers(identify(request), parse.chat_id(request))

@@ -262,7 +262,7 @@ class Connections:
         self._open.add(stream)
         try:
             await Http1Connection(self._app, self._config, self._context, self._state.copy(), stream).run()
-        except Exception:
+        except* Exception:  # a cancellation among them goes its way
             log.exception("connection failed")
         finally:
             await stream.abort()  # after a proper close, nothing is left to abort

@@ -60,7 +60,8 @@ class Forward(msgspec.Struct, frozen=True, array_like=True, tag=11):
 
 
 class ForwardReply(msgspec.Struct, frozen=True, array_like=True, tag=12):
-    """``outcome`` is ``ok`` (then ``reply``), ``not-done`` (then ``reason``) or ``unknown``."""
+    """``outcome`` is ``ok`` (then ``reply``), ``not-done`` (then ``reason``), ``unknown``, or ``overtaken``: the leader
+    lost its office with the command in its log, ask the next one."""
 
     group: int
     source: NodeId

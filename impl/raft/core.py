@@ -98,6 +98,9 @@ class Settings:
     """Bounds one message: a follower that is far behind gets many, each acknowledged by itself."""
     max_append_bytes: int = 512 * 1024
     """Bounds one message by payload; a single larger entry still travels, alone."""
+    max_in_flight_appends: int = 64
+    """Appends sent and not yet answered, per follower: enough to fill a loopback or LAN link with batches, few enough
+    that a slow follower holds little memory."""
     max_uncommitted_entries: int = 4096
     """Back-pressure: more proposals than this waiting for commitment, or for the leader's own disk (others may commit
     without it), are refused, certainly not done."""
@@ -328,7 +331,9 @@ class Core:
         self._ticks_since_contact = 0
         self._votes = {}
         self._round = 0
-        self._progress = {peer: Progress(self.log.last_index + 1) for peer in self.peers}
+        self._progress = {
+            peer: Progress(self.log.last_index + 1, self.settings.max_in_flight_appends) for peer in self.peers
+        }
         self._append_own([NO_OP])
         self._start_round()
 

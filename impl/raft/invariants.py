@@ -155,9 +155,8 @@ STEP_INVARIANTS: tuple[Callable[[View, View], bool], ...] = (
 )
 
 
-def violations(before: View, core: Core) -> list[str]:
-    """The names of the invariants that do not hold after a step that began at ``before``."""
-    after = view(core)
+def violations(before: View, after: View, core: Core) -> list[str]:
+    """The names of the invariants that do not hold of ``core`` after a step from ``before`` to ``after``."""
     return [check.__name__ for check in STATE_INVARIANTS if not check(core)] + [
         step_check.__name__ for step_check in STEP_INVARIANTS if not step_check(before, after)
     ]
@@ -169,7 +168,8 @@ class CheckedCore(Core):
     def step(self, event: Event) -> Effects:
         before = view(self)
         effects = super().step(event)
-        broken = violations(before, self)
+        after = view(self)
+        broken = violations(before, after, self)
         if broken:
-            raise ProtocolViolation(f"after {event!r}: {', '.join(broken)} (before: {before}, after: {view(self)})")
+            raise ProtocolViolation(f"after {event!r}: {', '.join(broken)} (before: {before}, after: {after})")
         return effects

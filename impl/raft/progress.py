@@ -15,15 +15,12 @@ from __future__ import annotations
 
 from collections import deque
 
-MAX_IN_FLIGHT = 64
-"""Appends sent and not yet answered, per follower: enough to fill a loopback or LAN link with batches, few enough that
-a slow follower holds little memory."""
-
-
 class Progress:
     """The leader's view of one follower."""
 
-    def __init__(self, next_index: int) -> None:
+    def __init__(self, next_index: int, window: int) -> None:
+        """``window``: how many appends with entries may be out, unanswered, while replicating."""
+        self.window = window
         self.match = 0
         self.next = next_index
         self.replicating = False  # else probing
@@ -36,7 +33,7 @@ class Progress:
     def may_send(self) -> bool:
         """Whether an append with entries may leave now."""
         if self.replicating:
-            return len(self._in_flight) < MAX_IN_FLIGHT
+            return len(self._in_flight) < self.window
         return not self.probe_pending
 
     def sent(self, last_index: int) -> None:
@@ -49,7 +46,6 @@ class Progress:
 
     def succeeded(self, index: int) -> bool:
         """The follower matches up to ``index``. Returns whether that was news."""
-        self.probe_pending = False
         news = index > self.match
         self.match = max(self.match, index)
         if not self.replicating:
@@ -64,7 +60,7 @@ class Progress:
         """An append after ``index`` did not fit; the logs may agree before ``retry_next``. False if that is old news."""
         if index <= self.match or (not self.replicating and index != self.next - 1):
             return False
-        self.probe(max(min(retry_next, index), self.match + 1))
+        self.probe(min(retry_next, index))
         return True
 
     def lost(self) -> None:

@@ -187,3 +187,32 @@ async def test_two_runs_of_a_seed_are_the_same(tmp_path: Path, autojump_clock: t
             ]
 
     assert await run(tmp_path / "a") == await run(tmp_path / "b")
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_forwarded_write_survives_the_leader_losing_its_office(
+    seed: int, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The leader takes the command into its log, is cut off before it can commit it, and steps down."""
+    async with MemoryCluster(tmp_path, 3, seed=seed).running() as cluster:
+        leader = await cluster.leader()
+        user, chat = await make_chat(leader)
+        follower, third = (node for node in cluster.nodes.values() if node is not leader)
+        ids = leader.config.node_id, follower.config.node_id, third.config.node_id
+        # The forwarded command still reaches the leader, but nothing that the leader says reaches anybody.
+        cluster.cuts |= {(ids[0], ids[1]), (ids[0], ids[2]), (ids[2], ids[0])}
+        replies = []
+        async with trio.open_nursery() as nursery:
+
+            async def send() -> None:
+                replies.append(await ask(follower, Send(user, chat, "t", "carried over"), timeout_s=10.0))
+
+            nursery.start_soon(send)
+            await trio.sleep(0.2)
+            assert leader.status().last_index > follower.status().last_index
+            await trio.sleep(3)
+            cluster.cuts.clear()
+        assert isinstance(replies[0], Posted)
+        await trio.sleep(1)
+        for node in cluster.nodes.values():
+            assert await texts(node, user, chat) == ["carried over"]

@@ -35,8 +35,9 @@ def recognises(head: str) -> bool:
     return any(LINE.match(line) for line in head.splitlines())
 
 
-def read(path: Path) -> History:
+def read(path: str | Path) -> History:
     """The history in this file. Raises ``HistoryError`` naming the line, ``OSError`` if it cannot be read."""
+    path = Path(path)
     pairing = Pairing(str(path))
     records = 0
     for number, line in lines_of(path):

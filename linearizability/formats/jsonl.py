@@ -34,6 +34,9 @@ NAME = "jsonl"
 KEYS = ("index", "time", "process", "type", "f", "value")
 TYPES = ("invoke", "ok", "fail", "info")
 OUTCOMES = {"ok": Outcome.OK, "fail": Outcome.FAIL, "info": Outcome.UNKNOWN}
+NO_REQUEST = object()
+"""Stands where a reply does not say what it is a reply to; a request may be anything that JSON has, null included."""
+
 NEMESIS, CLUSTER = "nemesis", "cluster"
 
 SHOWN_CHARACTERS = 60
@@ -57,6 +60,7 @@ def read(path: str | Path) -> History:
     faults: list[Record] = []
     observations: list[Record] = []
     previous: Record | None = None
+    line = 0
     for line, text in lines_of(path):
         record = parse(text, str(path), line)
         if previous is not None:
@@ -68,19 +72,16 @@ def read(path: str | Path) -> History:
             pairing.invoke(line, record.index, record.time, record.process, record.f, (record.f, record.value))
         else:
             outcome = OUTCOMES[record.type]
-            output, request = (record.value, None) if outcome is Outcome.OK else (UNKNOWN, None)
-            is_envelope = outcome is Outcome.OK and isinstance(record.value, dict) and "reply" in record.value
-            if is_envelope and "request" in record.value:
-                output, request = record.value["reply"], record.value["request"]
+            request, output = _taken_apart(record.value) if outcome is Outcome.OK else (NO_REQUEST, UNKNOWN)
             operation = pairing.complete(line, record.time, record.process, record.f, outcome, output)
-            if request is not None and request != operation.input[1]:
+            if request is not NO_REQUEST and request != operation.input[1]:
                 raise HistoryError(
                     f"the reply is to another request than process {record.process} made (record {operation.index})",
                     source=str(path),
                     line=line,
                     advice="The recorder mixed up two calls: mend it and record again",
                 )
-    return pairing.history(previous.index + 1 if previous else 0, NAME, tuple(faults), tuple(observations))
+    return pairing.history(line, NAME, tuple(faults), tuple(observations))
 
 
 def parse(text: str, source: str, line: int) -> Record:
@@ -120,6 +121,13 @@ def parse(text: str, source: str, line: int) -> Record:
     if isinstance(process, str) and kind != "info":
         refuse(f"a record of process {process} has the type {kind!r}", "Only clients make calls: give info")
     return Record(index, time, process, kind, f, found["value"], line)
+
+
+def _taken_apart(value: Any) -> tuple[Any, Any]:
+    """The request and the reply that the value of an ok record holds."""
+    if isinstance(value, dict) and "request" in value and "reply" in value:
+        return value["request"], value["reply"]
+    return NO_REQUEST, value
 
 
 def _in_order(previous: Record, record: Record, source: str) -> None:

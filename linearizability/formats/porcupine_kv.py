@@ -29,8 +29,9 @@ def recognises(head: str) -> bool:
     return LINE.match(head.partition("\n")[0].strip()) is not None
 
 
-def read(path: Path) -> History:
+def read(path: str | Path) -> History:
     """The history in this file. Raises ``HistoryError`` naming the line, ``OSError`` if it cannot be read."""
+    path = Path(path)
     pairing = Pairing(str(path))
     records = 0
     for number, line in lines_of(path):

@@ -8,9 +8,11 @@ if (total === 0) return; // nothing to draw: the page says so itself
 
 const OK = 0, REJECTED = 1, FAIL = 2, UNKNOWN = 3; // the order of data.outcomes
 
-const runEnd = Math.max(data.end_us, 1);
+const runStart = data.start_us; // of the first record: starting a cluster takes seconds in which nothing is asked
+const runEnd = Math.max(data.end_us, runStart + 1);
+const runSpan = runEnd - runStart;
 const call = new Float64Array(total);
-const end = new Float64Array(total); // of an operation without an end: the end of the run
+const end = new Float64Array(total); // of an operation without an end: where its lane goes on, or the end of the run
 const ended = new Uint8Array(total);
 const lane = Uint16Array.from(columns.lane);
 const kind = Uint8Array.from(columns.kind);
@@ -24,6 +26,7 @@ for (let i = 0, at = 0; i < total; i++) {
   end[i] = ended[i] ? at + columns.dur[i] : runEnd;
   laneOperations[lane[i]].push(i);
 }
+for (const list of laneOperations) list.forEach((i, n) => { if (!ended[i] && n + 1 < list.length) end[i] = call[list[n + 1]]; });
 const isCore = new Uint8Array(total);
 for (const i of data.core) isCore[i] = 1;
 
@@ -32,11 +35,11 @@ const answer = (i) => data.answers[columns.answer[i]];
 // --- the stretch of time in view ---
 
 const SPAN_MIN = 20; // microseconds: below the resolution of what was recorded nothing new appears
-const view = { from: 0, to: runEnd };
+const view = { from: runStart, to: runEnd };
 
 function setView(from, to) {
-  const span = Math.min(Math.max(to - from, SPAN_MIN), runEnd);
-  const start = Math.min(Math.max(from + (to - from - span) / 2, 0), runEnd - span);
+  const span = Math.min(Math.max(to - from, SPAN_MIN), runSpan);
+  const start = Math.min(Math.max(from + (to - from - span) / 2, runStart), runEnd - span);
   view.from = start;
   view.to = start + span;
   repaint();
@@ -49,7 +52,7 @@ function zoom(factor, around) {
 
 function move(share) {
   const by = (view.to - view.from) * share;
-  const bounded = Math.min(Math.max(by, -view.from), runEnd - view.to);
+  const bounded = Math.min(Math.max(by, runStart - view.from), runEnd - view.to);
   setView(view.from + bounded, view.to + bounded);
 }
 

@@ -15,8 +15,8 @@ function endsPerBin(from, to, bins) {
 // --- overview: the whole run, with a window on what is shown below ---
 
 const overview = { tall: 44, key: "", counts: null, bins: 0 };
-const overviewX = (t) => GUTTER + (t / runEnd) * timeWidth;
-const overviewTime = (x) => Math.min(Math.max((x - GUTTER) / timeWidth, 0), 1) * runEnd;
+const overviewX = (t) => GUTTER + ((t - runStart) / runSpan) * timeWidth;
+const overviewTime = (x) => runStart + Math.min(Math.max((x - GUTTER) / timeWidth, 0), 1) * runSpan;
 
 addChart("overview", {
   x: overviewX,
@@ -26,7 +26,7 @@ addChart("overview", {
     const bins = Math.max(Math.floor(timeWidth / 3), 10), key = `${bins} ${version}`;
     if (overview.key !== key) {
       overview.key = key;
-      overview.counts = endsPerBin(0, runEnd, bins);
+      overview.counts = endsPerBin(runStart, runEnd, bins);
     }
     const { counts } = overview;
     let top = 1;

@@ -71,7 +71,7 @@ function pin(i) {
 }
 
 function goTo(i) {
-  const wide = Math.min(view.to - view.from, Math.max((end[i] - call[i]) * 12, runEnd / 60));
+  const wide = Math.min(view.to - view.from, Math.max((end[i] - call[i]) * 12, runSpan / 60));
   const middle = (call[i] + Math.min(end[i], call[i] + wide)) / 2;
   const y = lane[i] * ROW;
   if (y < lanesScroll.scrollTop || y + ROW > lanesScroll.scrollTop + lanesChart.height) {
@@ -115,7 +115,7 @@ for (const chart of charts) {
     canvas.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
     const time = chart.time(x);
-    const whole = view.to - view.from >= runEnd;
+    const whole = view.to - view.from >= runSpan;
     const grabbed = chart.id === "overview" && !whole && time > view.from && time < view.to;
     drag = { x, time, moving: event.shiftKey || grabbed, from: view.from, to: view.to };
     showTip(null);
@@ -125,11 +125,11 @@ for (const chart of charts) {
     if (drag) {
       if (drag.moving) {
         const pixels = (x - drag.x) / timeWidth;
-        const by = chart.id === "overview" ? pixels * runEnd : -pixels * (drag.to - drag.from);
-        const bounded = Math.min(Math.max(by, -drag.from), runEnd - drag.to);
+        const by = chart.id === "overview" ? pixels * runSpan : -pixels * (drag.to - drag.from);
+        const bounded = Math.min(Math.max(by, runStart - drag.from), runEnd - drag.to);
         setView(drag.from + bounded, drag.to + bounded);
       } else if (Math.abs(x - drag.x) >= DRAG_MIN) {
-        const inside = (t) => Math.min(Math.max(t, 0), runEnd);
+        const inside = (t) => Math.min(Math.max(t, runStart), runEnd);
         selection.from = inside(drag.time);
         selection.to = inside(chart.time(x));
         repaintMarks();
@@ -163,7 +163,7 @@ for (const chart of charts) {
     showTip(null);
     if (hovered >= 0) { hovered = -1; repaintMarks(); }
   });
-  canvas.addEventListener("dblclick", () => setView(0, runEnd));
+  canvas.addEventListener("dblclick", () => setView(runStart, runEnd));
   canvas.addEventListener("wheel", (event) => {
     const sideways = Math.abs(event.deltaX) > Math.abs(event.deltaY);
     if (sideways) {
@@ -179,7 +179,7 @@ for (const chart of charts) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const act = {
       ArrowLeft: () => move(-0.2), ArrowRight: () => move(0.2), "+": () => zoom(0.6), "=": () => zoom(0.6),
-      "-": () => zoom(1 / 0.6), 0: () => setView(0, runEnd), Home: () => setView(0, view.to - view.from),
+      "-": () => zoom(1 / 0.6), 0: () => setView(runStart, runEnd), Home: () => setView(runStart, runStart + view.to - view.from),
       End: () => setView(runEnd - (view.to - view.from), runEnd), n: () => step(1), p: () => step(-1), Escape: () => pin(-1),
     }[event.key];
     if (!act) return;
@@ -224,7 +224,7 @@ byId("next").addEventListener("click", () => step(1));
 byId("previous").addEventListener("click", () => step(-1));
 byId("zoom-in").addEventListener("click", () => zoom(0.5));
 byId("zoom-out").addEventListener("click", () => zoom(2));
-byId("zoom-all").addEventListener("click", () => setView(0, runEnd));
+byId("zoom-all").addEventListener("click", () => setView(runStart, runEnd));
 byId("to-core")?.addEventListener("click", () => {
   const from = Math.min(...data.core.map((i) => call[i])), to = Math.max(...data.core.map((i) => end[i]));
   const padding = Math.max((to - from) * 0.25, 1000);

@@ -15,7 +15,7 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 
 EXPLANATION = (
     "Hypercorn has moved a seam that impl/http/connection.py or server.py uses: see the docstring of test_seam"
@@ -45,7 +45,7 @@ def test_the_protocol_is_in_place_before_reading_starts_and_is_called_through_th
 
 def test_the_timer_of_an_idle_connection_is_a_task_that_can_be_stopped() -> None:
     assert "self.idle_task = TrioSingleTask()" in inspect.getsource(TCPServer.__init__), EXPLANATION
-    assert parameters(tcp_server.TrioSingleTask.stop) == ["self"], EXPLANATION
+    assert parameters(TrioSingleTask.stop) == ["self"], EXPLANATION
 
 
 def test_writes_are_shielded_without_a_deadline_which_is_why_ours_have_one() -> None:

@@ -10,7 +10,7 @@ all members to the same log with every request answered.
 
 To replay a seed, with every action and the state of all members after it::
 
-    .venv/bin/python -m impl.raft.tests.campaign SEED --nodes 5
+    .venv/bin/python -m impl.raft.tests.campaign SEED --nodes 5 --kind faults
 
 A failing run says this line by itself.
 """
@@ -97,12 +97,12 @@ def draw_climate(chance: random.Random) -> Climate:
 class Campaign:
     """One run. ``run()`` raises ``Violation`` with the replay in its notes."""
 
-    def __init__(
-        self, seed: int, nodes: int, core_class: type[Core] = Core, steps: int = STEPS, verbose: bool = False
-    ) -> None:
+    kind = "faults"
+    steps = STEPS
+
+    def __init__(self, seed: int, nodes: int, core_class: type[Core] = Core, verbose: bool = False) -> None:
         self.seed = seed
         self.chance = random.Random(seed * 8 + nodes)
-        self.steps = steps
         self.verbose = verbose
         self.climate = draw_climate(self.chance)
         self.world = World(
@@ -112,6 +112,7 @@ class Campaign:
             heartbeat_ticks=1,
             max_entries_per_append=self.chance.choice([1, 2, 5, 256]),
             max_append_bytes=self.chance.choice([40, 512 * 1024]),
+            max_in_flight_appends=self.chance.choice([1, 3, 64]),
             max_uncommitted_entries=self.chance.choice([6, 4096]),
         )
         self.leader_ticks = 0
@@ -124,19 +125,21 @@ class Campaign:
             for name in self.chance.choices(names, weights, k=self.steps):
                 getattr(self, f"_{name}")()
                 self._narrate()
-            timeout = world.election_ticks * 2
-            self.leader_ticks = world.converge(
-                self.chance, LEADER_ELECTION_TIMEOUTS * timeout, PROGRESS_ELECTION_TIMEOUTS * timeout
-            )
+            self.demand_progress()
         except Violation as violation:
             self._narrate()
             violation.add_note(
-                f"replay: .venv/bin/python -m impl.raft.tests.campaign {self.seed} --nodes {world.size}"
-                + (f" --steps {self.steps}" if self.steps != STEPS else "")
+                f"replay: .venv/bin/python -m impl.raft.tests.campaign {self.seed} --nodes {world.size} --kind {self.kind}"
             )
             violation.add_note("last actions:" + "".join(f"\n    {action}" for action in world.journal[-12:]))
             raise
         return world
+
+    def demand_progress(self) -> None:
+        timeout = self.world.election_ticks * 2
+        self.leader_ticks = self.world.converge(
+            self.chance, LEADER_ELECTION_TIMEOUTS * timeout, PROGRESS_ELECTION_TIMEOUTS * timeout
+        )
 
     def _narrate(self) -> None:
         if self.verbose:
@@ -270,15 +273,57 @@ class Campaign:
             self.world.drop_all(*pair)
 
 
+SETTLE_ELECTION_TIMEOUTS = 12
+"""With links cut, the cluster has so many election timeouts to come to rest ..."""
+
+STEADY_ELECTION_TIMEOUTS = 6
+"""... and then the same leader must serve, without a change of term, for so many."""
+
+
+class PartialConnectivity(Campaign):
+    """A short random past, and then links cut for good: some majority stays fully connected, everything else is up to
+    chance, direction by direction, and members outside of it may be down. No healing: progress is demanded with the
+    cuts in place, and the leader must not change any more."""
+
+    kind = "partial"
+    steps = 150
+
+    def demand_progress(self) -> None:
+        world, chance = self.world, self.chance
+        world.heal()
+        nodes = list(world.members)
+        connected = chance.sample(nodes, len(nodes) // 2 + 1)
+        mode = chance.choice(["one-way", "both", "isolate", "down"])
+        for a in nodes:
+            for b in nodes:
+                if a == b or (a in connected and b in connected):
+                    continue
+                if mode in ("isolate", "down") or chance.random() < 0.5:
+                    world.cut(a, b)
+                    if mode == "both":
+                        world.cut(b, a)
+        for node, member in world.members.items():
+            if mode == "down" and node not in connected:
+                if member.up:
+                    world.crash(node)
+            elif not member.up:
+                world.restart(node)
+        world.settle()
+        timeout = 2 * world.election_ticks
+        world.demand_steady_leader(chance, SETTLE_ELECTION_TIMEOUTS * timeout, STEADY_ELECTION_TIMEOUTS * timeout)
+
+
+CAMPAIGNS: dict[str, type[Campaign]] = {"faults": Campaign, "partial": PartialConnectivity}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Replay one seed of the campaign, every action and state printed.")
     parser.add_argument("seed", type=int)
     parser.add_argument("--nodes", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--kind", choices=CAMPAIGNS, default="faults")
     options = parser.parse_args()
-    campaign = Campaign(options.seed, options.nodes, steps=options.steps, verbose=True)
-    world = campaign.run()
-    print(f"holds: a leader {campaign.leader_ticks} ticks after healing; {dict(world.reached)}")
+    world = CAMPAIGNS[options.kind](options.seed, options.nodes, verbose=True).run()
+    print(f"all invariants hold; reached: {dict(world.reached)}")
 
 
 if __name__ == "__main__":

@@ -164,13 +164,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "return (last_term, last_index) >= (self.last_term, self.last_index)",
         "return last_term >= self.last_term and last_index >= self.last_index",
     ),
-    Mutant(
-        "own-vote-counts-before-fsync",
-        "V10",
-        "core",
-        "        self._votes = {}  # its own vote counts once it is durable\n",
-        "        self._votes = {self.node_id: True}\n        if not self.peers:\n            self._become_leader()\n",
-    ),
     # --- pre-vote, check-quorum --------------------------------------------------------------------------------------
     Mutant(
         "term-in-refused-pre-vote-ignored",
@@ -207,14 +200,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        self._votes = {self.node_id: True}\n        if has_majority(self.settings.voters, self._votes):\n",
         "        self._votes = {self.node_id: True}\n        if True:\n",
-        campaign=False,  # as above
-    ),
-    Mutant(
-        "leader-helps-pre-candidates",
-        "V7",
-        "core",
-        '        if self.role == "leader":\n            return True\n        return self.leader_id',
-        "        return self.leader_id",
         campaign=False,  # as above
     ),
     Mutant(
@@ -375,13 +360,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "",
     ),
     Mutant(
-        "lost-append-never-sent-again",
-        "R14",
-        "progress",
-        "        self.probe_pending = False\n        news",
-        "        news",
-    ),
-    Mutant(
         "window-never-opens",
         "R13",
         "progress",
@@ -395,14 +373,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "        self._in_flight.clear()\n",
         "        pass\n",
         campaign=False,  # a success beyond them empties the window again: it takes a full one
-    ),
-    Mutant(
-        "back-tracking-without-progress",
-        "R9",
-        "progress",
-        "self.probe(max(min(retry_next, index), self.match + 1))",
-        "self.probe(max(min(retry_next, index + 1), self.match + 1))",
-        campaign=False,  # the hints never need the bound while nobody lies
     ),
     # --- durability ------------------------------------------------------------------------------------------------------
     Mutant(
@@ -467,6 +437,42 @@ MUTANTS: tuple[Mutant, ...] = (
         "        self.released_index = applied_index\n",
         "        self.released_index = 0\n",
     ),
+    Mutant(
+        "leader-helps-candidates",
+        "V7",
+        "core",
+        '        if self.role == "leader":\n            return True\n',
+        '        if self.role == "leader":\n            return False\n',
+    ),
+    Mutant(
+        "probe-lost-for-ever",
+        "R14",
+        "core",
+        "            if not self._replicate(peer):\n                self._send_append(peer, ())\n",
+        "            if not self._replicate(peer) and self._progress[peer].replicating:\n"
+        "                self._send_append(peer, ())\n",
+    ),
+    Mutant(
+        "back-tracking-entry-by-entry",
+        "R9",
+        "log",
+        "        while index > 0 and self._entries[index - 1].term > term:\n            index -= 1\n        return index\n",
+        "        return max(index - 1, 0)\n",
+    ),
+    Mutant(
+        "read-quorum-too-small",
+        "V13",
+        "core",
+        "        confirmed = majority_index(self.settings.voters, reached)\n",
+        "        confirmed = sorted(reached.values())[-max(len(reached) // 2, 1)]\n",
+    ),
+    Mutant(
+        "read-index-of-an-older-round",
+        "C2",
+        "core",
+        "_PendingReads(self._round, self.commit_index, self._reads_next_round)",
+        "_PendingReads(self._round, self.released_index - 1, self._reads_next_round)",
+    ),
     # --- reads and answers -------------------------------------------------------------------------------------------------
     Mutant(
         "reads-without-confirmation",
@@ -505,13 +511,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "                round=NO_ROUND,\n",
         "                round=message.round,\n",
-    ),
-    Mutant(
-        "read-quorum-too-small",
-        "V13",
-        "core",
-        "        confirmed = majority_index(self.settings.voters, reached)\n",
-        "        confirmed = majority_index(self.settings.voters[:-1], reached)\n",
     ),
     Mutant(
         "reads-forgotten-at-step-down",

@@ -17,6 +17,9 @@ and incremental: each step is compared with what earlier steps established, so t
 than a short one.
 
     election_safety            at most one leader in a term (paper 5.2)
+    elected_by_a_majority      whose votes for that term are on a majority of disks (5.2)
+    votes_for_fresh_logs       a vote goes only to a log at least as up-to-date as the voter's (5.4.1)
+    one_vote_per_term          across crashes, too (5.2)
     log_matching               an index and a term name one entry and one predecessor (5.3)
     leader_completeness        who leads a term has all that was committed in earlier terms (5.4)
     state_machine_safety       all members commit and apply the same entries, in order, once (5.4.3)
@@ -28,6 +31,7 @@ than a short one.
     match_is_true              what a leader believes of a follower's disk is so
     linearizable_reads         a read is released at no less than what was committed when it was asked (dissertation
                                6.4; what was *acknowledged* before is part of what was committed before)
+    confirmed_reads            before that, a majority has heard the leader in a round begun after it was asked (6.4)
     honest_outcomes            one answer for each request; refused and lost proposals never commit
     quiescence                 when all messages get through, the members fall silent (no storm of mutual answers)
     liveness_*                 after healing: a leader, then progress, then equal logs, and no request forgotten
@@ -100,9 +104,10 @@ class Member:
     written_hard_state: HardState = field(default_factory=HardState)  # the disk once all that is pending is durable
     written_entries: list[Entry] = field(default_factory=list)
     sequence: int = 0
+    view: View | None = None  # after its last step
     applied: int = 0
     proposals: dict[int, list[tuple[Token, int]]] = field(default_factory=dict)  # open, by index: token and term
-    reads: dict[Token, int] = field(default_factory=dict)  # open: what was committed anywhere when it was asked
+    reads: dict[Token, tuple[int, int]] = field(default_factory=dict)  # open: what was committed then, and when
 
 
 @dataclass(slots=True)
@@ -115,6 +120,7 @@ class World:
     heartbeat_ticks: int = 2
     max_entries_per_append: int = 256
     max_append_bytes: int = 512 * 1024
+    max_in_flight_appends: int = 64
     max_uncommitted_entries: int = 4096
     max_pending_reads: int = 4096
 
@@ -125,6 +131,10 @@ class World:
     journal: list[tuple[object, ...]] = field(default_factory=list)
     reached: Counter[str] = field(default_factory=Counter)  # what the run got to see: a test that saw nothing is void
 
+    clock: int = 0  # steps
+    votes: dict[tuple[int, NodeId], NodeId] = field(default_factory=dict)  # by term and voter, durable, ever
+    rounds: dict[tuple[NodeId, int, int], int] = field(default_factory=dict)  # (leader, term, round): when it began
+    heard: dict[tuple[NodeId, int], dict[NodeId, int]] = field(default_factory=dict)  # by whom, the newest of those
     leaders: dict[int, NodeId] = field(default_factory=dict)  # by term, ever
     known: dict[tuple[int, int], tuple[int, bytes]] = field(default_factory=dict)  # (index, term): before, payload
     committed: list[Entry] = field(default_factory=list)
@@ -148,6 +158,7 @@ class World:
             heartbeat_ticks=self.heartbeat_ticks,
             max_entries_per_append=self.max_entries_per_append,
             max_append_bytes=self.max_append_bytes,
+            max_in_flight_appends=self.max_in_flight_appends,
             max_uncommitted_entries=self.max_uncommitted_entries,
             max_pending_reads=self.max_pending_reads,
         )
@@ -175,7 +186,7 @@ class World:
         self._next_token += count
         self.journal.append(("read", node_id, tokens))
         member = self.members[node_id]
-        member.reads.update(dict.fromkeys(tokens, len(self.committed)))
+        member.reads.update(dict.fromkeys(tokens, (len(self.committed), self.clock + 1)))
         self._step(member, Read(tuple(tokens)))
         return tokens
 
@@ -219,6 +230,7 @@ class World:
         member.written_hard_state = member.disk_hard_state
         member.written_entries = list(member.disk_entries)
         member.sequence = 0
+        member.view = None
         member.up = True
         self.reached["restart"] += 1
 
@@ -363,22 +375,48 @@ class World:
                 raise Violation("liveness_answers", f"node {member.node_id} forgot {member.reads} and {forgotten}")
         return ticks
 
+    def demand_steady_leader(self, chance: random.Random, settle_ticks: int, steady_ticks: int) -> None:
+        """With the cuts as they are: after a while one leader, the same one, that commits what is proposed to it.
+
+        It can be demanded wherever some majority is fully connected, whoever else can be heard by whom: this is what
+        pre-vote and check-quorum are for, together (the outage of November 2020 had neither).
+        """
+        self.tick_all(settle_ticks, chance)
+        before: tuple[NodeId, int] | None = None
+        for _ in range(steady_ticks):
+            leader = self.leader()
+            if leader is None:
+                raise Violation("liveness_leader", f"no leader after {settle_ticks} ticks: {self.describe()}")
+            now = (leader, self.core(leader).term)
+            if before not in (None, now):
+                raise Violation("liveness_steady", f"leader and term changed from {before} to {now}: {self.describe()}")
+            before = now
+            (token,) = self.propose(leader)
+            (reading,) = self.read(leader)
+            self.tick_all(1, chance)
+            if token not in self.acknowledged or reading not in self.released:
+                raise Violation("liveness_progress", f"leader {leader} does not commit or read: {self.describe()}")
+
     # --- judgement -------------------------------------------------------------------------------------------------
 
     def _step(self, member: Member, event: Event) -> None:
         if not member.up:
             raise ValueError(f"node {member.node_id} is down: nothing happens to it before restart()")
-        before = view(member.core)
+        self.clock += 1
+        before = member.view or view(member.core)
         try:
             effects = member.core.step(event)
         except Exception as error:
             raise Violation(type(error).__name__, f"{event!r} at node {member.node_id}: {error}") from error
-        broken = violations(before, member.core)
+        member.view = view(member.core)
+        broken = violations(before, member.view, member.core)
         if broken:
             raise Violation(broken[0], f"after {event!r} at node {member.node_id}: {', '.join(broken)}")
         self._check_persist(member, effects)
         self._check_role(member, before)
         self._check_sends(member, effects)
+        if isinstance(event, Receive):
+            self._check_heard(member, before, event.message)
         self._check_commit(member, before)
         self._check_outcomes(member, event, effects)
         self._check_apply(member, effects)
@@ -406,7 +444,8 @@ class World:
                 member.written_hard_state = batch.hard_state
             if batch.entries:
                 cut = batch.entries[0].index - 1
-                self.reached["truncation"] += cut < len(member.written_entries)
+                replaced = member.written_entries[cut:]
+                self.reached["truncation"] += bool(replaced)
                 del member.written_entries[cut:]
                 for entry in batch.entries:
                     before = member.written_entries[-1].term if member.written_entries else 0
@@ -414,6 +453,10 @@ class World:
                     if name != (before, entry.payload) or entry.index != len(member.written_entries) + 1:
                         raise Violation("log_matching", f"node {member.node_id} writes {entry} after term {before}")
                     member.written_entries.append(entry)
+                for old in replaced:
+                    if old.index <= len(self.committed) and self.committed[old.index - 1] == old:
+                        self.reached["committed entry replaced at a minority"] += 1
+                        self._check_durable(old)
         written_term = member.written_entries[-1].term if member.written_entries else 0
         if (
             member.written_hard_state.term != core.term
@@ -437,6 +480,11 @@ class World:
             )
         if before.role != "leader" or before.term != core.term:
             self.reached["leader"] += 1
+            voters = [peer for peer in self.members if self.votes.get((core.term, peer)) == member.node_id]
+            if len(voters) < majority(self.members):
+                raise Violation(
+                    "elected_by_a_majority", f"node {member.node_id} leads term {core.term}, elected by {voters}"
+                )
             for entry, term in zip(reversed(self.committed), reversed(self.commit_terms), strict=True):
                 if term < core.term:
                     if not core.log.matches(entry.index, entry.term):
@@ -450,6 +498,18 @@ class World:
                 there = other.disk_entries[progress.match - 1].term if progress.match <= len(other.disk_entries) else -1
                 if there != core.log.term_at(progress.match):
                     raise Violation("match_is_true", f"node {member.node_id} believes {peer} has {progress.match}")
+
+    def _check_heard(self, member: Member, before: View, message: Message) -> None:
+        core = member.core
+        if isinstance(message, RequestVote) and core.voted_for == message.source and not message.pre_vote:
+            given_now = before.voted_for != message.source or before.term != core.term
+            theirs = (message.last_log_term, message.last_log_index)
+            if given_now and theirs < (core.log.last_term, core.log.last_index):
+                raise Violation("votes_for_fresh_logs", f"node {member.node_id} votes for {message}: {self.describe()}")
+        if isinstance(message, AppendEntries) and (core.term, core.leader_id) == (message.term, message.source):
+            heard = self.heard.setdefault((message.source, message.term), {})
+            began = self.rounds[message.source, message.term, message.round]
+            heard[member.node_id] = max(began, heard.get(member.node_id, 0))
 
     def _check_sends(self, member: Member, effects: Effects) -> None:
         """Each message against the disk as it is at this moment."""
@@ -470,8 +530,12 @@ class World:
                 raise Violation("durable_before_said", f"{message} while the disk has {disk}")
             if votes_for and disk.term == term_said and disk.voted_for != votes_for:
                 raise Violation("durable_before_said", f"{message} while the disk has {disk}")
-            withdrawn = isinstance(message, RequestVote) and member.core.role not in ("candidate", "pre-candidate")
-            if length_said and member.core.term == term_said and not withdrawn:
+            # A request that waited for the disk may come out after the log was replaced: then it is an old message.
+            outdated = isinstance(message, RequestVote) and (length_said, message.last_log_term) != (
+                member.core.log.last_index,
+                member.core.log.last_term,
+            )
+            if length_said and member.core.term == term_said and not outdated:
                 there = entries[length_said - 1].term if length_said <= len(entries) else -1
                 if there != member.core.log.term_at(length_said):
                     raise Violation("durable_before_said", f"{message} while the disk ends {entries[-1:]}")
@@ -483,6 +547,8 @@ class World:
                             raise Violation(
                                 "acknowledged_matches", f"{message}: term {there} here, {said} at the leader"
                             )
+            if isinstance(message, AppendEntries):
+                self.rounds.setdefault((message.source, message.term, message.round), self.clock)
             if isinstance(message, AppendEntries) and (disk.term, disk.voted_for) != (term_said, member.node_id):
                 raise Violation("durable_before_said", f"{message} while the disk has {disk}")
 
@@ -507,13 +573,7 @@ class World:
             return
         self.reached["commit"] += 1
         last = self.committed[-1]
-        holders = [
-            m.node_id
-            for m in self.members.values()
-            if len(m.disk_entries) >= last.index and m.disk_entries[last.index - 1].term == last.term
-        ]
-        if len(holders) < majority(self.members):
-            raise Violation("committed_is_durable", f"{last} is committed, but on the disks of {holders} only")
+        self._check_durable(last)
         for other in self.members.values():
             if other.up and other.core.role == "leader" and other.core.term > core.term:
                 self.reached["commit by a deposed leader"] += 1
@@ -521,6 +581,18 @@ class World:
                     raise Violation(
                         "leader_completeness", f"node {other.node_id} leads {other.core.term} without {last}"
                     )
+
+    def _check_durable(self, entry: Entry) -> None:
+        """A majority of disks holds a committed entry, and no write that would cut it is on its way there."""
+        holders = [
+            member.node_id
+            for member in self.members.values()
+            if len(member.disk_entries) >= entry.index
+            and member.disk_entries[entry.index - 1] == entry
+            and all(batch.entries[0].index > entry.index for batch in member.pending if batch.entries)
+        ]
+        if len(holders) < majority(self.members):
+            raise Violation("committed_is_durable", f"{entry} is committed, but on the disks of {holders} only")
 
     def _check_outcomes(self, member: Member, event: Event, effects: Effects) -> None:
         answered: list[Token] = []
@@ -543,14 +615,18 @@ class World:
         elif answered:
             raise Violation("honest_outcomes", f"answers to nothing: {answered}")
         for ready in effects.reads:
-            floor = member.reads.pop(ready.token, None)
-            if floor is None:
+            if ready.token not in member.reads:
                 raise Violation("honest_outcomes", f"{ready} answers no open read")
+            floor, asked = member.reads.pop(ready.token)
             if ready.index < floor or ready.index > member.core.commit_index:
                 raise Violation(
                     "linearizable_reads",
                     f"node {member.node_id} releases {ready}, but {floor} was committed when it was asked",
                 )
+            heard = self.heard.get((member.node_id, member.core.term), {})
+            confirming = [peer for peer, began in heard.items() if began >= asked]
+            if len(confirming) + 1 < majority(self.members):
+                raise Violation("confirmed_reads", f"{ready} is confirmed by {confirming} only")
             self.released[ready.token] = ready.index
             self.reached["read released"] += 1
 
@@ -577,15 +653,14 @@ class World:
         batch = member.pending.popleft()
         if batch.hard_state is not None:
             member.disk_hard_state = batch.hard_state
+            if batch.hard_state.voted_for:
+                vote = (batch.hard_state.term, member.node_id)
+                if self.votes.setdefault(vote, batch.hard_state.voted_for) != batch.hard_state.voted_for:
+                    raise Violation("one_vote_per_term", f"node {member.node_id}: {self.votes[vote]} and {batch}")
         if batch.entries:
             cut = batch.entries[0].index - 1
-            replaced = member.disk_entries[cut:]
             del member.disk_entries[cut:]
             member.disk_entries.extend(batch.entries)
-            for old in replaced:
-                is_committed = old.index <= len(self.committed) and self.committed[old.index - 1] == old
-                if is_committed and member.disk_entries[old.index - 1 : old.index] != [old]:
-                    raise Violation("committed_is_durable", f"node {member.node_id} overwrites {old} with {batch}")
         return batch.sequence
 
     # --- words -----------------------------------------------------------------------------------------------------

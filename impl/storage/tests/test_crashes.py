@@ -25,11 +25,11 @@ from impl.storage.wal import Wal
 
 
 def test_power_lost_after_every_operation() -> None:
-    check_power_losses(Wal, seeds=40)
+    check_power_losses(Wal, seeds=30)
 
 
 def test_power_lost_again_after_every_operation_of_the_recovery() -> None:
-    check_power_losses_in_recovery(Wal, seeds=8)
+    check_power_losses_in_recovery(Wal, seeds=5)
 
 
 def test_what_was_reported_after_a_kill_is_durable() -> None:
@@ -45,13 +45,13 @@ def test_a_failed_write_stops_the_log() -> None:
 
 
 def test_a_full_disk_loses_nothing_and_the_log_goes_on_once_there_is_space() -> None:
-    check_full_disk(Wal, stride=3)
+    check_full_disk(Wal, stride=5)
 
 
 @pytest.mark.slow
 def test_power_losses_with_many_survivors() -> None:
-    check_power_losses(Wal, seeds=2000)
-    check_power_losses_in_recovery(Wal, seeds=100)
+    check_power_losses(Wal, seeds=500)
+    check_power_losses_in_recovery(Wal, seeds=30)
 
 
 def test_the_crashes_reach_what_they_are_for() -> None:

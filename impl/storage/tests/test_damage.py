@@ -53,7 +53,7 @@ def test_a_frame_of_another_history_does_not_fit_the_chain() -> None:
 
 
 @given(st.data())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, derandomize=True)
 def test_bytes_overwritten_lost_or_crept_in_before_the_last_frame_are_refused(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(IMAGE.segments))
     content = IMAGE.files[name]
@@ -205,7 +205,7 @@ def test_opening_a_damaged_log_names_file_offset_and_advice_and_changes_nothing(
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_rubbish_is_never_a_log(contents: list[bytes]) -> None:
     """Nothing but a ``StorageError`` comes out, whatever the files hold."""
     files = {segment_name(number * 3 + 1): content for number, content in enumerate(contents)}

@@ -178,7 +178,7 @@ class _WithoutFileSyncs(_Without):
 
 
 def power_losses(mutant: type[Wal]) -> None:
-    check_power_losses(mutant, seeds=40)
+    check_power_losses(mutant, seeds=30)
 
 
 def kills(mutant: type[Wal]) -> None:

@@ -266,7 +266,7 @@ def scripts(draw: st.DrawFn) -> list[Step]:
 
 
 @given(scripts(), st.integers(1, 1000), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_any_history_survives_any_reopening(script: list[Step], segment_bytes: int, data: st.DataObject) -> None:
     disk, directory = SimulatedDisk(), Path("/d")
     wal, _ = Wal.open(disk, directory, IDENTITY, segment_bytes=segment_bytes)
@@ -280,7 +280,7 @@ def test_any_history_survives_any_reopening(script: list[Step], segment_bytes: i
 
 
 @given(scripts(), st.integers(0, 60), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 def test_any_history_survives_any_power_loss(script: list[Step], operations: int, random: Random) -> None:
     life = Life(Wal, SimulatedDisk(), script=script, states=states_of(script))
     life.disk.power_off_after(operations)
