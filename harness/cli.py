@@ -125,13 +125,16 @@ def carry_out(params: RunParams, out: Path, *, json: bool, report: bool) -> int:
     from rich.console import Console
 
     from harness.display import LivePicture, PlainLines
-    from harness.run import run
+    from harness.run import EXIT_INTERRUPTED, run
     from harness.summary import show
 
     words = Console(stderr=True)
     display = LivePicture(words) if words.is_terminal and not words.is_dumb_terminal else PlainLines(words)
     try:
         outcome = trio.run(lambda: run(params, out, display, report=report))
+    except KeyboardInterrupt:
+        typer.echo("telegraft: interrupted before the run's verdict was written", err=True)
+        return EXIT_INTERRUPTED
     except OSError as error:
         typer.echo(f"telegraft: the run cannot be recorded: {error}. Name another folder with --out", err=True)
         return 2

@@ -60,15 +60,6 @@ class NodeFailed(RuntimeError):
     """A node did not start, or ended by itself. The message quotes the end of its log."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """The cluster's timers, in ticks of ``tick_ms``; None leaves the node's own default."""
-
-    tick_ms: int | None = None
-    heartbeat_ticks: int | None = None
-    election_ticks: int | None = None
-
-
 @dataclass
 class Node:
     """One node: its addresses, its files and its current process."""
@@ -247,7 +238,7 @@ class Cluster:
             await trio.sleep(CRASH_POLL_S)
 
 
-async def prepare(directory: Path, *, nodes: int, name: str, bug: str = "", timing: Timing | None = None) -> Cluster:
+async def prepare(directory: Path, *, nodes: int, name: str, bug: str = "") -> Cluster:
     """Choose ports, open the proxies and write the config files below ``directory``/nodes. Nothing is started yet."""
     home = directory / "nodes"
     home.mkdir(parents=True, exist_ok=True)
@@ -261,7 +252,7 @@ async def prepare(directory: Path, *, nodes: int, name: str, bug: str = "", timi
     for i in ids:
         config_path = home / f"{i}.toml"
         data_dir = home / f"{i}.data"
-        config_path.write_text(tomli_w.dumps(node_config(name, i, data_dir, http, peer, links, timing or Timing())))
+        config_path.write_text(tomli_w.dumps(node_config(name, i, data_dir, http, peer, links)))
         members[i] = Node(
             node_id=i,
             http=http[i],
@@ -281,10 +272,9 @@ def node_config(
     http: dict[int, Address],
     peer: dict[int, Address],
     links: Links,
-    timing: Timing,
 ) -> dict[str, Any]:
     """The config of one node: itself at its real addresses, everybody else through proxies."""
-    config: dict[str, Any] = {
+    return {
         "cluster": name,
         "node_id": node_id,
         "data_dir": str(data_dir.resolve()),
@@ -293,12 +283,6 @@ def node_config(
         "peers": {str(j): text(peer[j] if j == node_id else links.peer_address[node_id, j]) for j in peer},
         "peer_urls": {str(j): f"http://{text(links.client_address[j])}" for j in peer},
     }
-    timers = {
-        "tick_ms": timing.tick_ms,
-        "heartbeat_ticks": timing.heartbeat_ticks,
-        "election_ticks": timing.election_ticks,
-    }
-    return config | {key: value for key, value in timers.items() if value is not None}
 
 
 def node_command(config_path: Path, bug: str) -> list[str]:

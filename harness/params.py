@@ -11,8 +11,6 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.planted_names import BUGS
-
 FaultFamily: TypeAlias = Literal["kill", "pause", "partition", "client-link"]
 FAMILY_NAMES: tuple[FaultFamily, ...] = get_args(FaultFamily)
 
@@ -42,7 +40,7 @@ class RunParams(BaseModel):
     chats: int = Field(default=4, ge=1, le=64)
     rate_per_client: float = Field(default=25.0, gt=0, le=1000)
     faults: tuple[FaultFamily, ...] = FAMILY_NAMES
-    bug: str = ""  # a name in BUGS, or empty
+    bug: str = ""  # a name in ``harness.planted_names``, or empty
     operation_timeout_s: float = Field(default=2.5, gt=0, le=60)
     check_deadline_s: float = Field(default=60.0, gt=0, le=3600)
 
@@ -61,8 +59,3 @@ class RunParams(BaseModel):
         if out != Path("runs"):
             parts += ["--out", str(out)]
         return shlex.join(parts)
-
-
-def known_bug(name: str) -> bool:
-    """Whether ``name`` is a planted bug that ``harness.planted`` can switch on."""
-    return name in BUGS

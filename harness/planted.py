@@ -15,9 +15,9 @@ gone.
 
 *no-dedupe*: the table of first answers is never asked. A retry is carried out again.
 
-*lost-vote*: a node starts with term 0 and no vote, whatever it had promised before: the same as never having persisted
-them. It may then vote twice in a term. Needs a restart between two elections of one term to do harm, so a short run
-rarely shows it.
+*lost-vote*: a node starts with the term of its last entry and without a vote, whatever it had promised before: the same
+as never having persisted the two. It may then vote twice in a term. That does harm only if it is restarted between two
+elections of one term, so a short run rarely shows it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class NoDedupe(Node):
 
 
 class ForgetfulCore(Core):
-    """Starts without the term and the vote that it had persisted."""
+    """Starts without the term and the vote that it had persisted; what its log says of terms, it still knows."""
 
     def __init__(
         self,
@@ -106,7 +106,8 @@ class ForgetfulCore(Core):
         entries: Sequence[Entry] = (),
         applied_index: int = 0,
     ) -> None:
-        super().__init__(settings, None, entries, applied_index)
+        forgotten = HardState(term=entries[-1].term if entries else 0)
+        super().__init__(settings, forgotten, entries, applied_index)
 
 
 class LostVote(Node):

@@ -33,7 +33,7 @@ from harness.display import REFRESH_S, Display, View, colour_of
 from harness.faults.nemesis import Nemesis
 from harness.faults.plan import FaultPlan, World
 from harness.faults.schedule import Schedule, draw_schedule
-from harness.judge import judge
+from harness.judge import Judgement, judge
 from harness.observer import Observer
 from harness.params import RunParams
 from harness.recorder import Recorder
@@ -71,17 +71,13 @@ async def run(params: RunParams, out: Path, display: Display, *, report: bool = 
     with folder.history.open("wb") as stream:
         recorder = Recorder(stream, lanes=params.clients)
         running = Run(params, schedule, folder, recorder, display)
-        try:
+        async with trio.open_nursery() as beside:
+            beside.start_soon(running.refresh_display)
+            beside.start_soon(running.heed_signals)
             await running.live()
-        except Exception as error:  # a bug in the harness or in the client: a doubt about the run, not its end
-            running.problems.append(
-                f"the harness failed ({words_of(error)}): see {folder.error.name} in the run folder"
-            )
-            folder.error.write_text("".join(traceback.format_exception(error)))
-        finally:
-            running.leave_nothing_behind()
-    running.enter("checking the history")
-    findings = await running.findings()
+            judgement = await running.judged()
+            beside.cancel_scope.cancel()
+    findings = running.findings(judgement)
     record = verdict_record(
         params,
         findings,
@@ -118,6 +114,7 @@ class Run:
         self.liveness = ""
         self.interrupted = False
         self.duration_s = 0.0
+        self._scope = trio.CancelScope()  # of the phase that a signal ends
 
     def enter(self, phase: str) -> None:
         """Begin a phase, for all to see."""
@@ -128,15 +125,32 @@ class Run:
 
     async def live(self) -> None:
         """Everything that needs the cluster; ends with all nodes ended. Problems are noted, not raised."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._refresh_display)
-            with trio.CancelScope() as work:
-                nursery.start_soon(self._heed_signals, work)
-                try:
-                    await self._with_cluster()
-                except* (NodeFailed, SetUpFailed) as failures:  # a group: they come out of nurseries
-                    self.problems.extend(str(failure) for failure in leaves(failures))
-            nursery.cancel_scope.cancel()
+        try:
+            with trio.CancelScope() as self._scope:
+                await self._with_cluster()
+        except Exception as raised:
+            for error in leaves(raised):
+                self._note_failure(error)
+        finally:
+            if self.cluster is not None:
+                self.cluster.kill_now()  # the last resort, should an exception have passed the orderly ends
+
+    def _note_failure(self, error: Exception) -> None:
+        if isinstance(error, NodeFailed | SetUpFailed):
+            self.problems.append(str(error))
+            return
+        # A bug in the harness or in the client: a doubt about the run, and no reason to lose its history.
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        self.problems.append(f"the harness failed ({said}): see {self.folder.error.name} in the run folder")
+        with self.folder.error.open("a") as file:
+            file.writelines(traceback.format_exception(error))
+
+    async def judged(self) -> Judgement:
+        """Check the history."""
+        self.enter("checking the history")
+        with trio.CancelScope() as self._scope:
+            return await judge(self.folder.history, self.params.check_deadline_s)
+        return Judgement("unknown", "the check was interrupted")
 
     async def _with_cluster(self) -> None:
         self.enter("starting the nodes")
@@ -202,9 +216,8 @@ class Run:
         except NodeFailed as failure:  # the others may still show what became of the messages
             self.problems.append(str(failure))
 
-    async def findings(self) -> Findings:
-        """Judge the history and collect what was found."""
-        judgement = await judge(self.folder.history, self.params.check_deadline_s)
+    def findings(self, judgement: Judgement) -> Findings:
+        """Everything that was found."""
         fired = dict.fromkeys(self.params.faults, 0) | (dict(self.nemesis.fired) if self.nemesis is not None else {})
         return Findings(
             judgement=judgement,
@@ -220,20 +233,21 @@ class Run:
 
     # --- beside the phases -------------------------------------------------------------------------------------
 
-    async def _refresh_display(self) -> None:
+    async def refresh_display(self) -> None:
         while True:
             self.view.sample()
             self.display.refresh(self.view)
             await trio.sleep(REFRESH_S)
 
-    async def _heed_signals(self, work: trio.CancelScope) -> None:
+    async def heed_signals(self) -> None:
+        """End the phase under way at SIGINT or SIGTERM; at the second one, kill the nodes as well."""
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for _ in signals:
                 if self.interrupted and self.cluster is not None:
                     self.cluster.kill_now()
                 self.interrupted = True
-                self._note("interrupted: stopping the nodes", "")
-                work.cancel()
+                self._note("interrupted: stopping", "")
+                self._scope.cancel()
 
     def _announce(self, plan: FaultPlan, description: str, started: bool) -> None:
         self._note(description if started else f"healed: {description}", colour_of(plan.family))
@@ -246,23 +260,12 @@ class Run:
         self.view.events.append((self.view.elapsed_s, text, colour))
         self.display.event(self.view, text, colour)
 
-    def leave_nothing_behind(self) -> None:
-        """The last resort, if an exception passed all orderly ends."""
-        if self.cluster is not None:
-            self.cluster.kill_now()
-
 
 def leaves(error: Exception) -> list[Exception]:
     """The exceptions in a group of groups, or the one that is none."""
     if not isinstance(error, ExceptionGroup):
         return [error]
     return [leaf for inner in error.exceptions for leaf in leaves(inner)]
-
-
-def words_of(error: Exception) -> str:
-    """The first of the exceptions in a group, in one line."""
-    first = leaves(error)[0]
-    return f"{type(first).__name__}: {first}".splitlines()[0]
 
 
 def write_report(folder: RunFolder, record: dict[str, Any]) -> None:

@@ -47,6 +47,8 @@ def facts_table(record: dict[str, Any]) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     faults = ", ".join(f"{family} {count}" for family, count in record["faults"].items())
+    if record["bug"]:
+        table.add_row("planted bug", record["bug"])
     table.add_row("faults", faults or "none")
     table.add_row("leader changes", str(record["leader_changes"]))
     table.add_row("checked in", f"{record['check_s']:.2f} s")

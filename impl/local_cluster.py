@@ -8,6 +8,7 @@ after ``RESTART_PAUSE_S``, long enough to see the others go on without it.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +27,10 @@ STOP_TIMEOUT_S = 10.0
 
 QUICK_END_S = 2.0
 """A node that ends by itself this soon cannot work as it is configured: starting it again would not help."""
+
+
+POLL_S = 0.05
+"""How often a node's process is looked at."""
 
 
 class ClusterError(Exception):
@@ -50,8 +55,11 @@ async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
     """Start one node, wait for its end, and start it again if that is wanted."""
     while True:
         with (folder / "node.log").open("ab") as stderr:
-            process = await trio.lowlevel.open_process(
+            # Not trio's open_process: that forks in a worker thread, and to --end-with-parent the parent is the thread
+            # that forked, which ends after some idle seconds. A fork takes a millisecond; nothing here minds.
+            process = subprocess.Popen(  # noqa: ASYNC220
                 [sys.executable, "-m", "impl.cli", "node", "--config", str(folder / "node.toml"), "--end-with-parent"],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the nodes in order
@@ -59,12 +67,13 @@ async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
         started = trio.current_time()
         try:
             assert process.stdout is not None
-            async with process.stdout as stdout:
+            async with trio.lowlevel.FdStream(os.dup(process.stdout.fileno())) as stdout:
                 line = await _first_line(stdout)
-                if line:
-                    ready = json.loads(line)
-                    print(f"node {node_id}  http://{ready['http']}  pid {ready['pid']}", flush=True)
-                await process.wait()
+            process.stdout.close()
+            if line:
+                ready = json.loads(line)
+                print(f"node {node_id}  http://{ready['http']}  pid {ready['pid']}", flush=True)
+            await _wait(process)
         except BaseException:
             await _stop(process)
             raise
@@ -91,14 +100,19 @@ async def _first_line(stdout: trio.abc.ReceiveStream) -> bytes:
     return b""
 
 
-async def _stop(process: trio.Process) -> None:
+async def _wait(process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:  # noqa: ASYNC110 (the kernel has no event that every platform offers)
+        await trio.sleep(POLL_S)
+
+
+async def _stop(process: subprocess.Popen[bytes]) -> None:
     with trio.CancelScope(shield=True):
         process.terminate()
         with trio.move_on_after(STOP_TIMEOUT_S):
-            await process.wait()
+            await _wait(process)
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            await _wait(process)
 
 
 def _last_words(log: Path) -> str:

@@ -112,7 +112,8 @@ def main(config_path: Path, *, node_class: type[Node] = Node) -> int:
 def end_with_parent() -> None:
     """Ask the kernel for SIGKILL when the parent ends, so that no node outlives a supervisor that was killed.
 
-    Linux only; elsewhere nothing happens. A parent that is gone already counts as ended.
+    The parent is the *thread* that forked: a supervisor has to start its nodes from a thread that lasts. Linux only;
+    elsewhere nothing happens. A parent that is gone already counts as ended.
     """
     if sys.platform != "linux":
         return

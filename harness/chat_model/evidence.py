@@ -5,7 +5,7 @@ Theory of operation
 Acknowledgements and reads bind positions to entries. Let ``last`` be the greatest length that any answer claims. A
 position up to ``last`` that nobody showed is a *hole*: it certainly has an entry, of unknown content.
 
-Four conclusions narrow the search, all of them exact:
+Five conclusions narrow the search, all of them exact:
 
 1. In an explanation of the history, position p holds the known entry of p. A step that would put another entry there
    is refused at once; were two answers to disagree about p, no explanation exists whichever is taken as known.
@@ -19,17 +19,22 @@ Four conclusions narrow the search, all of them exact:
    transaction are therefore never dropped (even a refusal leaves an answer behind). And a ``list_chats`` that does
    not list the chat may have seen it beyond ``last``, after a ``leave`` that nobody else saw: leaves of such actors
    are kept and may step beyond ``last``.
+5. If a repeated transaction was told a refusal as of n, its first use took effect at length n. The log may not go on
+   from n before some use has. (The search would find out by itself, but only at the old answer, much later.)
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
-from harness.chat_model.claims import Claim
+from harness.chat_model.claims import Claim, chat_entry, user_entry
 from harness.chat_model.decode import Call
 from spec import chat as spec
+
+Scope: TypeAlias = tuple[int | str, ...]
+"""Where a transaction counts: ``spec.scope_of``."""
 
 
 class Claimed(NamedTuple):
@@ -59,6 +64,7 @@ class Evidence:
         self.position_of: dict[tuple[str, int, str, str], int] = {content(m): p for p, m in self.known.items()}
         self.leavers: frozenset[int] = frozenset()  # whose unseen leaves may step beyond ``last``
         self.unplaced: frozenset[int] = frozenset()  # users who acted, but whose place in the directory nobody showed
+        self.owed: dict[int, set[Scope]] = {}  # length -> transactions whose first answer was decided there
         self._milestones: list[tuple[int, int, Call]] | None = None  # (length, earliest return, who), lengths ascending
 
     def is_hole(self, position: int) -> bool:
@@ -88,6 +94,13 @@ class Evidence:
 def content(entry: spec.Message) -> tuple[str, int, str, str]:
     """What a client chose of an entry: kind, author, transaction, text."""
     return entry.kind, entry.author, entry.txn_id, entry.text
+
+
+def entry_of(call: Call) -> tuple[str, int, str, str]:
+    """What the entry of a writing operation would be: its ``content``."""
+    if isinstance(call.command, spec.CreateUser):
+        return content(user_entry(0, 0, call.command))
+    return content(chat_entry(call, 0, 0))
 
 
 def first_window_broken(claimed: Sequence[Claimed]) -> tuple[Claimed, Claimed] | None:

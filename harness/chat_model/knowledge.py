@@ -15,7 +15,7 @@ claims about one log are its ``Evidence``. What is left are the operations of un
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from harness.chat_model.claims import DIRECTORY, NOTHING, Claim, claim_about, is_reuse
 from harness.chat_model.decode import Call
@@ -29,9 +29,10 @@ class Knowledge:
     ``calls``    the operations that say anything, in the order of the history
     ``scopes``   the writing ones by the scope of their transaction; ``repeated``: those that share theirs
     ``chats``    all chats that are named; ``logs``: the evidence of each log
+    ``entries``  by log: the known entries by author and transaction
     ``claims``   by operation: its claims, each with its log
     ``users``    users whose creation was acknowledged, with their position in the directory
-    ``existing`` by operation: its actor, and whether the answer shows that it existed or that it did not
+    ``existing`` by operation: its actor, and whether the operation shows that it existed or that it did not
     ``bound``    by operation of unknown outcome: the log and position of the entry that it left
     ``fillers``  by log: operations of unknown outcome that may have left an entry of which no trace was seen
     """
@@ -51,9 +52,11 @@ class Knowledge:
         self.bound: dict[int, tuple[int, int]] = {}
         self.fillers: dict[int, list[Call]] = defaultdict(list)
         self._gather()
-        self._users()
+        self._index_entries()
         self._bind_unknown()
+        self._users()
         self._absences()
+        self._debts()
 
     # --- what is known ---------------------------------------------------------------------------------------------
 
@@ -104,7 +107,8 @@ class Knowledge:
         unplaced: set[int] = set()
         for call in self.calls:
             actor = getattr(call.command, "actor", None)
-            if call.reply is None or actor is None or is_reuse(call.reply):
+            certain = call.reply is not None or (call.index in self.bound and call.index not in self.repeated)
+            if not certain or actor is None or is_reuse(call.reply):
                 continue
             exists = not (isinstance(call.reply, spec.Rejected) and call.reply.reason == "unknown-user")
             if not exists and call.index in self.repeated:
@@ -113,6 +117,17 @@ class Knowledge:
             if exists and actor not in self.users:
                 unplaced.add(actor)
         directory.unplaced = frozenset(unplaced)
+        if not self.fillers[DIRECTORY]:  # then nobody exists of whose creation nobody was told
+            for log, calls in self.fillers.items():
+                self.fillers[log] = [
+                    c for c in calls if c.index in self.repeated or getattr(c.command, "actor", None) in self.users
+                ]
+
+    def _index_entries(self) -> None:
+        self.entries: dict[int, dict[tuple[int, str], spec.Message]] = {
+            log: {(m.author, m.txn_id): m for m in evidence.known.values() if m.kind != "create"}
+            for log, evidence in self.logs.items()
+        }
 
     def _bind_unknown(self) -> None:
         """For each writing operation of unknown outcome: its entry, or the logs in which it may have left one."""
@@ -187,13 +202,38 @@ class Knowledge:
         changes = [p for p, e in evidence.known.items() if e.author == user and e.kind in ("create", "join", "leave")]
         return changes[0] if len(changes) == 1 and evidence.known[changes[0]].kind != "leave" else None
 
+    def _debts(self) -> None:
+        """The lengths at which the first answers to repeated transactions were decided."""
+        if self.answers_expire:
+            return
+        for call in self.calls:
+            reply = call.reply
+            if call.index not in self.repeated or not isinstance(reply, spec.Rejected | spec.Unchanged):
+                continue
+            if is_reuse(reply) or isinstance(call.command, spec.ReadMessages | spec.ListMembers | spec.ListChats):
+                continue
+            for log, _ in self.claims[call.index]:
+                self.logs[log].owed.setdefault(reply.as_of, set()).add(spec.scope_of(call.command))
+
     # --- questions -------------------------------------------------------------------------------------------------
 
     def is_bound_to(self, call: Call, log: int) -> bool:
         return call.index in self.bound and self.bound[call.index][0] == log
 
+    def fresh_answers(self, call: Call) -> list[Call]:
+        """The uses of this operation's transaction that were told its first answer; all are told the same."""
+        return [c for c in self._uses(call) if c.reply is not None and not is_reuse(c.reply)]
+
+    def is_asked_for_again(self, call: Call) -> bool:
+        """Whether somebody was told anything about a use of this operation's transaction."""
+        return any(c.reply is not None for c in self._uses(call))
+
+    def _uses(self, call: Call) -> Sequence[Call]:
+        assert not isinstance(call.command, spec.ReadMessages | spec.ListMembers | spec.ListChats)
+        return self.scopes[spec.scope_of(call.command)]
+
     @property
-    def log_time_span_ms(self) -> int:
-        """How much log time the ids of the history show to have passed."""
+    def answers_expire(self) -> bool:
+        """Whether the ids show so much log time to have passed that answers to transactions may be forgotten."""
         stamps_ms = [m.message_id >> spec.TIME_SHIFT for e in self.logs.values() for m in e.known.values()]
-        return max(stamps_ms) - min(stamps_ms) if stamps_ms else 0
+        return bool(stamps_ms) and max(stamps_ms) - min(stamps_ms) > spec.RETENTION_MS

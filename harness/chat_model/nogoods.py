@@ -27,9 +27,9 @@ from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from harness.chat_model.claims import DIRECTORY, Claim, Fact, chat_entry, facts_shown, is_reuse, user_entry
+from harness.chat_model.claims import DIRECTORY, Claim, Fact, facts_shown, is_reuse
 from harness.chat_model.decode import Call
-from harness.chat_model.evidence import Evidence, content
+from harness.chat_model.evidence import Evidence, content, entry_of
 from spec import chat as spec
 
 T = TypeVar("T")
@@ -184,7 +184,7 @@ def _phantoms(evidence: Evidence, scopes: Scopes) -> Iterator[Nogood]:
                 "impossible-reply",
                 f"the first message has the id {entry.message_id}, but it must be the chat's, {evidence.key}",
             )
-        if not any(_entry(c) == content(entry) for c in _askers(evidence, entry, scopes)):
+        if not any(entry_of(c) == content(entry) for c in _askers(evidence, entry, scopes)):
             yield Nogood(
                 frozenset({Shows(evidence.key, entry)}),
                 "phantom-message",
@@ -266,7 +266,7 @@ def _from_the_future(evidence: Evidence, scopes: Scopes) -> Iterator[Nogood]:
     For one answered operation with a transaction of its own the windows say the same; this is for all others.
     """
     for entry in _entries(evidence):
-        askers = [c for c in _askers(evidence, entry, scopes) if _entry(c) == content(entry)]
+        askers = [c for c in _askers(evidence, entry, scopes) if entry_of(c) == content(entry)]
         reached = evidence.reached(entry.seq)
         if not askers or reached is None or min(c.operation.call for c in askers) <= reached[0]:
             continue
@@ -286,13 +286,6 @@ def _askers(evidence: Evidence, entry: spec.Message, scopes: Scopes) -> Sequence
     if entry.kind == "create":
         return scopes.get((spec.DIRECTORY, entry.author, entry.txn_id), ())
     return scopes.get((evidence.key, entry.author, entry.txn_id), ())
-
-
-def _entry(call: Call) -> tuple[str, int, str, str]:
-    """What the entry of a writing operation would be."""
-    if isinstance(call.command, spec.CreateUser):
-        return content(user_entry(0, 0, call.command))
-    return content(chat_entry(call, 0, 0))
 
 
 def _memberships(evidence: Evidence) -> Iterator[Nogood]:

@@ -40,14 +40,12 @@ from harness.chat_model.across import find_across
 from harness.chat_model.assertions import Contradiction
 from harness.chat_model.claims import DIRECTORY, NOTHING, Claim
 from harness.chat_model.decode import Call, Decoder
-from harness.chat_model.evidence import Claimed, Evidence
+from harness.chat_model.evidence import Claimed
 from harness.chat_model.knowledge import Knowledge
-from harness.chat_model.sequential import Existence, Request
+from harness.chat_model.sequential import Existence, Memory, Request
+from harness.chat_model.unanswered import request_of, unanswered
 from linearizability import UNKNOWN, Operation, Outcome
 from spec import chat as spec
-
-UNSEEN = "\0unseen"
-"""The transaction and text of a message that nobody saw; no client can choose it, for no text may contain a zero."""
 
 
 class Label(NamedTuple):
@@ -95,10 +93,9 @@ def subject_of(log: int) -> str:
 
 def find_contradiction(knowledge: Knowledge) -> Contradiction | None:
     """The contradiction that could be noticed first; one between logs only if each log by itself has none."""
-    answers_expire = knowledge.log_time_span_ms > spec.RETENTION_MS
     found: list[Contradiction] = []
     for log, evidence in knowledge.logs.items():
-        rules = nogoods.nogoods(evidence, knowledge.scopes, knowledge.fillers[log], answers_expire)
+        rules = nogoods.nogoods(evidence, knowledge.scopes, knowledge.fillers[log], knowledge.answers_expire)
         unanswered = (Claimed(c, NOTHING) for c in knowledge.calls if knowledge.is_bound_to(c, log))
         one = assertions.find(log, [*evidence.claimed, *unanswered], rules, subject_of(log))
         if one is not None:
@@ -138,15 +135,10 @@ def requests(knowledge: Knowledge, log: int) -> list[Operation]:
             for call in knowledge.calls
             if call.index not in here and knowledge.existing.get(call.index, (0, True))[0] in evidence.unplaced
         ]
-    may_be_unknown = {
-        getattr(call.command, "actor", 0)
-        for call, _ in evidence.claimed
-        if isinstance(call.reply, spec.Rejected) and call.reply.reason == "unknown-user"
-    }
-    for call in _unanswered(knowledge, log):
-        request = _of_unknown_outcome(knowledge, call, log, may_be_unknown)
-        if request is not None:
-            projected.append(_rewritten(call, request, UNKNOWN))
+    for call in unanswered(knowledge, log):
+        found = request_of(knowledge, call, log)
+        if found is not None:
+            projected.append(_rewritten(call, *found))
     return projected
 
 
@@ -173,72 +165,9 @@ def _answered(knowledge: Knowledge, call: Call, log: int, claim: Claim) -> Opera
         claim,
         ids=ids,
         actor_exists=(not unknown_user,),
-        remember=call.index in knowledge.repeated,
+        memory=Memory.ANSWER if call.index in knowledge.repeated else Memory.NOTHING,
     )
     return _rewritten(call, request, reply)
-
-
-def _unanswered(knowledge: Knowledge, log: int) -> list[Call]:
-    """The operations of unknown outcome that may have to do with a log, in the order of the history."""
-    near = [call for call in knowledge.calls if knowledge.is_bound_to(call, log)]
-    near += knowledge.fillers[log]
-    if log == DIRECTORY:  # the directory keeps the first answers to create_chat, if they are asked for again
-        near += [
-            call
-            for call in knowledge.calls
-            if call.reply is None and isinstance(call.command, spec.CreateChat) and call.index in knowledge.repeated
-        ]
-    return sorted(near, key=lambda call: (call.operation.call, call.index))
-
-
-def _of_unknown_outcome(knowledge: Knowledge, call: Call, log: int, may_be_unknown: set[int]) -> Request | None:
-    """The request of an operation of unknown outcome, or None if it can have had no part in what was seen."""
-    evidence, command = knowledge.logs[log], call.command
-    repeated = call.index in knowledge.repeated
-    exists = (True, False) if repeated and getattr(command, "actor", 0) in may_be_unknown else (True,)
-
-    if isinstance(command, spec.CreateChat) and log == DIRECTORY:
-        same = knowledge.scopes[spec.scope_of(command)]
-        ids = {c.reply.chat_id for c in same if isinstance(c.reply, spec.ChatCreated)}
-        if call.index in knowledge.bound:
-            ids.add(knowledge.bound[call.index][0])
-        return Request(call, command, evidence, NOTHING, ids=(*sorted(ids), 0), remember=True)
-
-    if knowledge.is_bound_to(call, log):
-        position = knowledge.bound[call.index][1]
-        stamp = (evidence.known[position].message_id,)
-        return Request(
-            call, command, evidence, NOTHING, ids=stamp, actor_exists=exists, remember=repeated, only=position
-        )
-
-    ids_: tuple[int, ...] = (0,)
-    if isinstance(command, spec.CreateUser):
-        ids_ = (*sorted(evidence.unplaced), 0)
-    elif isinstance(command, spec.CreateChat):
-        ids_ = (log,)
-    if repeated:
-        return Request(call, command, evidence, NOTHING, ids=ids_, actor_exists=exists, remember=True)
-    if isinstance(command, spec.CreateUser):
-        return Request(call, command, evidence, NOTHING, ids=ids_) if evidence.unplaced or evidence.holes else None
-    is_leaver = isinstance(command, spec.Leave) and command.actor in evidence.leavers
-    if not is_leaver and not _may_fill(call, evidence):
-        return None
-    if isinstance(command, spec.CreateChat):
-        return Request(call, command, evidence, NOTHING, ids=ids_)
-    alike: spec.Command = command
-    if isinstance(command, spec.Send):
-        alike = command._replace(txn_id=UNSEEN, text=UNSEEN)
-    elif isinstance(command, spec.Join | spec.Leave):
-        alike = command._replace(txn_id=UNSEEN)
-    return Request(call, alike, evidence, NOTHING)
-
-
-def _may_fill(call: Call, evidence: Evidence) -> bool:
-    """Whether an operation that left no trace was called before the last hole was certainly filled."""
-    if not evidence.holes:
-        return False
-    reached = evidence.reached(evidence.holes[-1])
-    return reached is None or call.operation.call <= reached[0]
 
 
 def _rewritten(call: Call, input: Request | Existence, output: object) -> Operation:

@@ -14,6 +14,7 @@ change any verdict:
   and across logs (``projection``).
 * **Answers.** The first answer to a transaction is kept only if the history uses the transaction again. Nobody asks
   for the others, so leaving them out is invisible; it keeps the table of answers, which the specification scans, short.
+  If all that anybody was told of the transaction is that it is used up, it is kept without its words.
 * **Evidence.** A step that lengthens the log is refused if the new entry is not the known one, or if there is neither
   a known entry nor a hole (``evidence`` says why this is exact). And an answer that tells the length of the log is
   compared with the length before anything else, which only saves time.
@@ -23,6 +24,7 @@ States are hashed by length, greatest id, number of members and of answers, and 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -56,8 +58,19 @@ class LogState:
         return f"LogState({self.length} entries, greatest id {self.spec.last_id})"
 
 
+NOT_TOLD = spec.Unchanged(0)
+"""Stands for an answer that nobody was told: which one it was makes no difference."""
+
 START = LogState(spec.initial(), 0)
 """Nothing exists."""
+
+
+class Memory(enum.Enum):
+    """What must be kept of the answer to an operation."""
+
+    NOTHING = "nothing"  # nobody uses its transaction again
+    USE = "use"  # its transaction is used again, but nobody was told this answer
+    ANSWER = "answer"
 
 
 class Request:
@@ -66,11 +79,12 @@ class Request:
     ``ids``         the stamps it may have had; ids of users that may have been created by an operation of unknown
                     outcome are several, mostly there is one
     ``actor_exists`` the possibilities to be tried
-    ``remember``    whether its answer must be kept, because the transaction is used again
+    ``memory``      what must be kept of its answer
     ``only``        the position that its entry is known to have, if its outcome is unknown
+    ``must_append`` whether it matters only if it leaves an entry; of operations of unknown outcome
     """
 
-    __slots__ = ("actor_exists", "call", "claim", "command", "evidence", "ids", "only", "remember", "_key")
+    __slots__ = ("actor_exists", "call", "claim", "command", "evidence", "ids", "memory", "must_append", "only", "_key")
 
     def __init__(
         self,
@@ -81,8 +95,9 @@ class Request:
         *,
         ids: tuple[int, ...] = (0,),
         actor_exists: tuple[bool, ...] = (True,),
-        remember: bool = False,
+        memory: Memory = Memory.NOTHING,
         only: int | None = None,
+        must_append: bool = False,
     ) -> None:
         self.call = call
         self.command = command
@@ -90,10 +105,13 @@ class Request:
         self.claim = claim
         self.ids = ids
         self.actor_exists = actor_exists
-        self.remember = remember
+        self.memory = memory
         self.only = only
+        self.must_append = must_append
         window = (claim.most, claim.least)
-        self._key: Hashable = (evidence.key, type(command), command, ids, actor_exists, remember, only, window)
+        is_known = call.reply is not None
+        rest = (ids, actor_exists, memory, only, must_append, window, is_known)
+        self._key: Hashable = (evidence.key, type(command), command, *rest)
 
     def __hash__(self) -> int:
         return hash(self._key)
@@ -107,11 +125,6 @@ class Request:
         return repr(self.command)
 
     @property
-    def is_filler(self) -> bool:
-        """Whether its outcome is unknown, nobody saw a trace of it, and no answer can depend on it but by a hole."""
-        return self.call.reply is None and self.only is None and not self.remember
-
-    @property
     def changes_nothing(self) -> bool:
         """Whether the answer says that nothing changed, and no later answer can depend on this one."""
         if self.call.is_query:
@@ -119,7 +132,7 @@ class Request:
         reply = self.call.reply
         if isinstance(reply, spec.Rejected) and reply.reason == "transaction-reused":
             return True
-        return isinstance(reply, spec.Rejected | spec.Unchanged) and not self.remember
+        return isinstance(reply, spec.Rejected | spec.Unchanged) and self.memory is Memory.NOTHING
 
 
 def step(request: Request, state: LogState, output: Any, apply: Apply = spec.apply) -> Iterator[LogState]:
@@ -127,10 +140,10 @@ def step(request: Request, state: LogState, output: Any, apply: Apply = spec.app
     most, least = request.claim.most, request.claim.least
     if most is not None and output is not UNKNOWN and not min(most, least) <= state.length <= most:
         return  # the answer tells at which lengths it can have been decided, and this is another one
-    if request.only is not None and state.length != request.only - 1 and not request.remember:
+    if request.only is not None and state.length != request.only - 1:
         return  # its entry has another place
     directory = request.evidence.key == DIRECTORY
-    if request.is_filler and not directory and state.length + 1 in request.evidence.known:
+    if request.must_append and request.only is None and not directory and state.length + 1 in request.evidence.known:
         return  # it is none of the known entries
     for exists in request.actor_exists:
         before = state.spec
@@ -148,14 +161,27 @@ def step(request: Request, state: LogState, output: Any, apply: Apply = spec.app
                 continue
             if not directory:
                 after = after._replace(users=())
-            if not request.remember and len(after.answers) > len(state.spec.answers):
-                after = after._replace(answers=after.answers[:-1])
-            if after == state.spec:
-                yield state
-                continue
+            after = forgetting(request, state.spec, after)
             length = len(after.users) if directory else sum(len(chat.messages) for chat in after.chats)
-            if length == state.length or is_allowed(request, after, length):
+            if length > state.length:
+                if is_allowed(request, after, length) and is_paid(request.evidence, after, state.length):
+                    yield LogState(after, length)
+            elif request.must_append:
+                continue
+            elif after == state.spec:
+                yield state
+            else:
                 yield LogState(after, length)
+
+
+def forgetting(request: Request, before: spec.State, after: spec.State) -> spec.State:
+    """The state after the operation, without what nobody will ask for of the answer that it may have added."""
+    if len(after.answers) <= len(before.answers) or request.memory is Memory.ANSWER:
+        return after
+    if request.memory is Memory.NOTHING:
+        return after._replace(answers=after.answers[:-1])
+    used = after.answers[-1]._replace(reply=NOT_TOLD)
+    return after._replace(answers=(*after.answers[:-1], used))
 
 
 def stamped(command: spec.Command, proposed_id: int) -> spec.Command:
@@ -186,6 +212,12 @@ def is_allowed(request: Request, after: spec.State, position: int) -> bool:
     if isinstance(request.command, spec.CreateUser):
         return entry.message_id in evidence.unplaced
     return isinstance(request.command, spec.Leave) and request.command.actor in evidence.leavers
+
+
+def is_paid(evidence: Evidence, after: spec.State, length: int) -> bool:
+    """Whether the log may go on from ``length``: all first answers that were decided there have been given."""
+    owed = evidence.owed.get(length)
+    return owed is None or owed <= {answer.scope for answer in after.answers}
 
 
 class Existence:

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from harness import cluster
-from harness.cluster import Cluster, Node, NodeFailed, Timing, is_ready_line, node_command, prepare
+from harness.cluster import Cluster, Node, NodeFailed, is_ready_line, node_command, prepare
 from harness.links import Links
 from harness.ports import ephemeral_start, free_ports
 from impl.config import load_config
@@ -139,7 +139,7 @@ async def test_all_failures_of_a_start_are_told(node_that: Callable[[str], Node]
 
 
 async def test_configs_point_at_proxies_and_the_node_accepts_them(tmp_path: Path) -> None:
-    made = await prepare(tmp_path, nodes=3, name="demo", timing=Timing(tick_ms=10))
+    made = await prepare(tmp_path, nodes=3, name="demo")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(made.links.serve)
         await trio.testing.wait_all_tasks_blocked()
@@ -152,7 +152,7 @@ async def test_configs_point_at_proxies_and_the_node_accepts_them(tmp_path: Path
             assert values["peers"][str(j)] == f"{host}:{port}"
         assert values["peer_urls"] == {str(j): url for j, url in made.client_urls().items()}
         config = load_config(node.config_path)
-        assert (config.node_id, config.voters, config.tick_ms) == (node.node_id, (1, 2, 3), 10)
+        assert (config.node_id, config.voters) == (node.node_id, (1, 2, 3))
 
 
 def test_what_would_override_the_config_files_is_kept_from_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ RECORD: dict[str, Any] = {
     "leader_changes": 4,
     "check_s": 0.25,
     "seed": 77,
+    "bug": "early-ack",
     "replay": "telegraft demo --seed 77 --duration 30",
     "run_dir": "runs/demo/x",
     "report": "runs/demo/x/report.html",

@@ -141,8 +141,13 @@ function paintLane(ctx, list, y) {
     const tall = HEIGHTS[worst];
     ctx.globalAlpha = clear ? 1 : 0.16;
     ctx.fillStyle = colours.outcome[worst];
-    ctx.fillRect(column, y + (ROW - tall) / 2, 1, tall);
-    if (worst === REJECTED) ctx.clearRect(column, y + ROW / 2 - 3, 1, 6); // hollow, as far as one pixel can be
+    const top = y + (ROW - tall) / 2;
+    if (worst === REJECTED) { // hollow, as far as one pixel can be
+      ctx.fillRect(column, top, 1, 3.5);
+      ctx.fillRect(column, top + tall - 3.5, 1, 3.5);
+    } else {
+      ctx.fillRect(column, top, 1, tall);
+    }
     column = -1;
   };
   let n = firstFrom(list, view.from);

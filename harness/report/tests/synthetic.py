@@ -344,7 +344,7 @@ def verdict_of(run: Synthesis, verdict: str, seed: int, duration_s: float) -> di
             {"name": "operations that succeeded", "required": 500, "observed": answered, "ok": answered >= 500},
             {"name": "faults that fired", "required": 1, "observed": families.total(), "ok": families.total() >= 1},
         ],
-        "replay": f"telegraft demo --seed {seed} --duration {duration_s:g}",
+        "replay": f"telegraft demo --seed {seed} --duration {duration_s:g}" + (" --bug stale-read" if run.core else ""),
     }
 
 

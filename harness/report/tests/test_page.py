@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,27 @@ def test_the_same_input_gives_the_same_bytes_wherever_it_lies(
         "report.html",
         "verdict.json",
     ], "nothing unfinished is left behind"
+
+
+def test_the_bytes_do_not_depend_on_the_order_of_hashing(tmp_path: Path) -> None:
+    write_run(tmp_path, seed=7, operations=300, violation="stale-read")
+    code = "import sys, pathlib, harness.report as r; r.write_report(pathlib.Path(sys.argv[1]))"
+    pages = []
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=environment)
+        pages.append((tmp_path / "report.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+def test_a_read_of_messages_that_all_agree_upon_is_one_run(tmp_path: Path) -> None:
+    history = History()
+    history.read(1, 2, 0, ["a"], 1)
+    history.read(3, 4, 0, ["a", "b", "c"], 3)
+    history.read(5, 6, 0, ["a", "other", "c"], 3)  # a replica that disagrees about position 2
+    data = data_of(write_report(history.write(tmp_path)).read_text())
+    assert data["saw"] == {"0": [[0, 1]], "1": [[0, 2], [3, 1]], "2": [[0, 1], [2, 2]]}
+    assert [message[6] for message in data["messages"]] == ["a", "b", "other", "c"]
 
 
 def test_all_operations_are_counted_and_in_the_data(folder: Path) -> None:

@@ -11,8 +11,8 @@ their catalogue:
 V votes, P pre-vote and leader liveness, R replication, D durability, C reads, O the original Telegraft, T this core's
 own history.
 
-``killers`` are the directed scenarios (``scenarios.py``) that must catch it; the campaign must catch it as well, in
-one of its first seeds, unless ``campaign`` says no and the comment why.
+``scenario`` is a script (``scenarios.py``) that must fail with it, and ``campaign`` the kind of random run in which one
+of the first seeds must fail as well. Where there is no campaign, the comment says why.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Mutant:
     module: str
     old: str
     new: str
-    campaign: bool = True
+    scenario: str = ""
+    campaign: str = "faults"
 
 
 def build(mutant: Mutant) -> type[Core]:
@@ -70,6 +71,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "hard_state = HardState(self.term, self.voted_for)",
         "hard_state = HardState(self.term, self._saved.voted_for)",
+        scenario="vote_survives_crash",
     ),
     Mutant(
         "vote-before-fsync",
@@ -80,6 +82,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "            self._effects.send.append(message)\n"
         "        else:\n"
         "            self._gated_now.append(message)\n",
+        scenario="vote_survives_crash",
     ),
     Mutant(
         "candidate-asks-before-fsync",
@@ -90,6 +93,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "            self._effects.send.append(message)\n"
         "        else:\n"
         "            self._gated_now.append(message)\n",
+        scenario="stale_votes",
     ),
     Mutant(
         "entries-persisted-before-term",
@@ -104,6 +108,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        if term > self.term:\n            self.term = term\n",
         "        if term >= self.term:\n            self.term = term\n",
+        scenario="vote_survives_crash",
     ),
     Mutant(
         "vote-cleared-by-leader",
@@ -111,6 +116,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         '        self.role = "leader"\n',
         '        self.role = "leader"\n        self.voted_for = NOBODY\n',
+        scenario="leader_refuses_to_be_replaced",
     ),
     Mutant(
         "second-vote-in-term",
@@ -118,6 +124,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "free = self.voted_for in (NOBODY, message.source)",
         "free = True",
+        scenario="vote_survives_crash",
     ),
     Mutant(
         "stale-votes-counted",
@@ -125,6 +132,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         'expected = self.role == "candidate" and message.round == self.term and message.term == self.term',
         'expected = self.role == "candidate"',
+        scenario="stale_votes",
     ),
     Mutant(
         "pre-votes-counted-as-votes",
@@ -135,6 +143,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "        else:\n"
         '            expected = self.role == "candidate" and message.round == self.term and message.term == self.term\n',
         '        expected = self.role in ("pre-candidate", "candidate") and message.round in (self.term, self.term + 1)\n',
+        scenario="outage_of_2020",
     ),
     Mutant(
         "refusals-counted-as-votes",
@@ -142,6 +151,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "[voter for voter, granted in self._votes.items() if granted]",
         "list(self._votes)",
+        scenario="refused_pre_vote_tells_the_term",
     ),
     Mutant(
         "vote-without-looking-at-log",
@@ -149,6 +159,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "granted = message.term == self.term and free and up_to_date",
         "granted = message.term == self.term and (self.voted_for == NOBODY or (free and up_to_date))",
+        scenario="logs_compared_as_pairs",
     ),
     Mutant(
         "up-to-date-by-length-first",
@@ -156,6 +167,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "return (last_term, last_index) >= (self.last_term, self.last_index)",
         "return (last_index, last_term) >= (self.last_index, self.last_term)",
+        scenario="logs_compared_as_pairs",
     ),
     Mutant(
         "up-to-date-field-by-field",
@@ -163,6 +175,24 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "return (last_term, last_index) >= (self.last_term, self.last_index)",
         "return last_term >= self.last_term and last_index >= self.last_index",
+        scenario="logs_compared_as_pairs",
+        campaign="partial",
+    ),
+    Mutant(
+        "pre-vote-without-looking-at-log",
+        "O1",
+        "core",
+        "granted=message.term > self.term and up_to_date",
+        "granted=message.term > self.term",
+        scenario="logs_compared_as_pairs",
+        campaign="",  # costs an election now and then: the real vote looks at the log
+    ),
+    Mutant(
+        "timeouts-not-randomised",
+        "5.2",
+        "core",
+        "self.settings.election_ticks + entropy % self.settings.election_ticks",
+        "self.settings.election_ticks",
     ),
     # --- pre-vote, check-quorum --------------------------------------------------------------------------------------
     Mutant(
@@ -177,7 +207,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "            self._become_follower(message.term, NOBODY)\n"
         "            return\n"
         "        if message.pre_vote:\n",
-        campaign=False,  # the first real vote or append of the other side mends it: it takes two members alone
+        scenario="refused_pre_vote_tells_the_term",
+        campaign="",  # the first real vote or append of the other side mends it: it takes two members alone
     ),
     Mutant(
         "old-append-not-answered",
@@ -185,6 +216,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "            self._answer_old_append(message)\n            return\n",
         "            return\n",
+        scenario="old_append_confirms_no_read",
     ),
     Mutant(
         "pre-vote-raises-term",
@@ -192,7 +224,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        if message.term > self.term and not message.pre_vote:\n",
         "        if message.term > self.term:\n",
-        campaign=False,  # costs availability only while links are cut, and the campaign demands it after healing
+        scenario="returning_member_does_not_depose",
     ),
     Mutant(
         "no-pre-vote",
@@ -200,7 +232,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        self._votes = {self.node_id: True}\n        if has_majority(self.settings.voters, self._votes):\n",
         "        self._votes = {self.node_id: True}\n        if True:\n",
-        campaign=False,  # as above
+        scenario="returning_member_does_not_depose",
+        campaign="",  # costs availability only while a link is cut, or bandwidth only
     ),
     Mutant(
         "no-check-quorum",
@@ -208,7 +241,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "            if not has_majority(self.settings.voters, [self.node_id, *active]):\n",
         "            if False:\n",
-        campaign=False,  # as above
+        scenario="deaf_leader_steps_down",
+        campaign="partial",
     ),
     Mutant(
         "check-quorum-never-forgets",
@@ -216,7 +250,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "                progress.recent_active = False\n",
         "                pass\n",
-        campaign=False,  # as above
+        scenario="deaf_leader_steps_down",
+        campaign="partial",
     ),
     Mutant(
         "two-leaders-unnoticed",
@@ -224,7 +259,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "if message.term == self.term and self.leader_id not in (NOBODY, message.source):",
         "if False:",
-        campaign=False,  # an alarm for what never happens
+        scenario="two_leaders_are_noticed",
+        campaign="",  # an alarm for what never happens
     ),
     # --- replication and commitment ----------------------------------------------------------------------------------
     Mutant(
@@ -233,6 +269,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "if index > self.commit_index and self.log.term_at(index) == self.term:",
         "if index > self.commit_index:",
+        scenario="figure_8",
     ),
     Mutant(
         "commit-never-counts-older-terms",
@@ -242,6 +279,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "        while index > self.commit_index + 1:\n"
         "            index -= 1\n"
         "        if index > self.commit_index and self.log.term_at(index) == self.term:\n",
+        scenario="figure_8_own_term",
     ),
     Mutant(
         "commit-index-goes-back",
@@ -249,6 +287,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "self.commit_index = max(self.commit_index, index)",
         "self.commit_index = index",
+        scenario="delayed_short_append",
     ),
     Mutant(
         "match-index-goes-back",
@@ -256,6 +295,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "progress",
         "        self.match = max(self.match, index)\n",
         "        self.match = index\n",
+        scenario="answers_in_any_order",
     ),
     Mutant(
         "match-index-raised-by-refusal",
@@ -263,6 +303,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        if message.success:\n            if progress",
         "        if True:\n            if progress",
+        scenario="late_refusal",
     ),
     Mutant(
         "next-below-match",
@@ -270,6 +311,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "progress",
         "        self.next = max(next_index, self.match + 1)\n",
         "        self.next = max(next_index, 1)\n",
+        scenario="late_refusal",
+        campaign="",  # takes a refusal overtaken by two successes
     ),
     Mutant(
         "truncate-on-every-append",
@@ -277,6 +320,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "            if self.log.matches(entry.index, entry.term):\n                continue\n",
         "",
+        scenario="delayed_short_append",
     ),
     Mutant(
         "heartbeat-truncates",
@@ -286,6 +330,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "        self._store(message.entries)\n"
         "        del self.log._entries[message.prev_log_index + len(message.entries) :]\n"
         "        self.log.stable = min(self.log.stable, self.log.last_index)\n",
+        scenario="delayed_short_append",
     ),
     Mutant(
         "commit-to-last-index",
@@ -293,6 +338,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "self._advance_commit(min(message.leader_commit, last_new))",
         "self._advance_commit(min(message.leader_commit, self.log.last_index))",
+        scenario="commit_is_capped_by_what_was_checked",
     ),
     Mutant(
         "acknowledge-to-last-index",
@@ -300,6 +346,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "self._answer_append(message, success=True, index=last_new)",
         "self._answer_append(message, success=True, index=self.log.last_index)",
+        scenario="commit_is_capped_by_what_was_checked",
     ),
     Mutant(
         "answers-of-older-terms-counted",
@@ -307,6 +354,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         '        if message.term < self.term or self.role != "leader":\n',
         '        if self.role != "leader":\n',
+        scenario="answers_to_an_older_term",
     ),
     Mutant(
         "committed-entry-replaced-silently",
@@ -314,7 +362,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "            if entry.index <= self.commit_index:\n",
         "            if False:\n",
-        campaign=False,  # an alarm for what never happens
+        scenario="committed_entries_are_defended",
+        campaign="",  # an alarm for what never happens
     ),
     Mutant(
         "gap-accepted",
@@ -322,6 +371,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "        return self.term_at(index) == term\n",
         "        return self.term_at(index) in (term, None)\n",
+        scenario="gap_is_refused",
     ),
     Mutant(
         "consistency-check-by-index-only",
@@ -329,6 +379,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "        return self.term_at(index) == term\n",
         "        return self.term_at(index) is not None\n",
+        scenario="gap_is_refused",
     ),
     Mutant(
         "majority-is-half",
@@ -336,6 +387,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "quorum",
         "    return len(voters) // 2 + 1\n",
         "    return (len(voters) + 1) // 2\n",
+        scenario="minority_commits_nothing",
     ),
     Mutant(
         "commit-index-of-a-minority",
@@ -343,6 +395,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "quorum",
         "    return descending[majority(voters) - 1]\n",
         "    return descending[max(majority(voters) - 2, 0)]\n",
+        scenario="minority_commits_nothing",
     ),
     Mutant(
         "leader-does-not-count-itself",
@@ -350,7 +403,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        reached[self.node_id] = self.log.stable\n",
         "        reached[self.node_id] = 0\n",
-        campaign=False,  # costs availability while a follower is down, and the campaign demands it after healing
+        scenario="majority_suffices",
+        campaign="partial",
     ),
     Mutant(
         "no-op-forgotten",
@@ -358,6 +412,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        self._append_own([NO_OP])\n",
         "",
+        scenario="new_leader_waits_for_its_own_entry",
     ),
     Mutant(
         "window-never-opens",
@@ -365,6 +420,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "progress",
         "        while self._in_flight and self._in_flight[0] <= index:\n            self._in_flight.popleft()\n",
         "",
+        scenario="lost_appends_are_sent_again",
     ),
     Mutant(
         "window-kept-across-probe",
@@ -372,7 +428,35 @@ MUTANTS: tuple[Mutant, ...] = (
         "progress",
         "        self._in_flight.clear()\n",
         "        pass\n",
-        campaign=False,  # a success beyond them empties the window again: it takes a full one
+        scenario="lost_appends_are_sent_again",
+        campaign="",  # a success beyond them empties the window again: it takes a full one and a lost probe
+    ),
+    Mutant(
+        "entries-sent-with-every-heartbeat-of-a-probe",
+        "T2",
+        "core",
+        "            if not self._replicate(peer):\n",
+        "            self._progress[peer].probe_pending = False\n            if not self._replicate(peer):\n",
+        scenario="probing_is_cheap",
+        campaign="",  # costs bandwidth only
+    ),
+    Mutant(
+        "unreachable-starts-probe-again",
+        "T2",
+        "progress",
+        "        if self.replicating:\n            self.probe(self.match + 1)\n",
+        "        self.probe(self.match + 1)\n",
+        scenario="probing_is_cheap",
+        campaign="",  # costs availability only while a link is cut, or bandwidth only
+    ),
+    Mutant(
+        "refusal-of-what-matches-believed",
+        "T3",
+        "progress",
+        "        if index <= self.match or (not self.replicating and index != self.next - 1):\n",
+        "        if not self.replicating and index != self.next - 1:\n",
+        scenario="refusal_of_what_matches",
+        campaign="",  # costs messages only
     ),
     # --- durability ------------------------------------------------------------------------------------------------------
     Mutant(
@@ -381,6 +465,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        reached[self.node_id] = self.log.stable\n",
         "        reached[self.node_id] = self.log.last_index\n",
+        scenario="slow_leader_disk",
     ),
     Mutant(
         "follower-acknowledges-before-fsync",
@@ -391,6 +476,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "            self._effects.send.append(message)\n"
         "        else:\n"
         "            self._gated_now.append(message)\n",
+        scenario="outage_of_2020",
     ),
     Mutant(
         "empty-append-acknowledged-at-once",
@@ -401,6 +487,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "            self._effects.send.append(message)\n"
         "        else:\n"
         "            self._gated_now.append(message)\n",
+        scenario="late_refusal",
     ),
     Mutant(
         "gate-one-batch-too-early",
@@ -408,6 +495,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        while self._gated and self._gated[0][0] <= self._durable_sequence:\n",
         "        while self._gated and self._gated[0][0] <= self._durable_sequence + 1:\n",
+        scenario="vote_survives_crash",
     ),
     Mutant(
         "applied-before-durable",
@@ -415,6 +503,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        last = min(self.commit_index, self.log.stable)\n",
         "        last = self.commit_index\n",
+        scenario="slow_leader_disk",
     ),
     Mutant(
         "stable-not-cut-by-truncation",
@@ -422,6 +511,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "            self.stable = min(self.stable, first - 1)\n",
         "",
+        scenario="figure_8",
     ),
     Mutant(
         "old-write-confirms-new-entries",
@@ -429,6 +519,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "            self._open = deque((sequence, min(last, first - 1)) for sequence, last in self._open)\n",
         "",
+        scenario="old_write_says_nothing_about_new_entries",
     ),
     Mutant(
         "applied-again-after-restart",
@@ -436,6 +527,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        self.released_index = applied_index\n",
         "        self.released_index = 0\n",
+        scenario="figure_8",
     ),
     Mutant(
         "leader-helps-candidates",
@@ -443,6 +535,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         '        if self.role == "leader":\n            return True\n',
         '        if self.role == "leader":\n            return False\n',
+        scenario="leader_refuses_to_be_replaced",
+        campaign="",  # comes to rest once somebody leads whom all can hear
     ),
     Mutant(
         "probe-lost-for-ever",
@@ -451,6 +545,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "            if not self._replicate(peer):\n                self._send_append(peer, ())\n",
         "            if not self._replicate(peer) and self._progress[peer].replicating:\n"
         "                self._send_append(peer, ())\n",
+        scenario="lost_appends_are_sent_again",
     ),
     Mutant(
         "back-tracking-entry-by-entry",
@@ -458,6 +553,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "log",
         "        while index > 0 and self._entries[index - 1].term > term:\n            index -= 1\n        return index\n",
         "        return max(index - 1, 0)\n",
+        scenario="back_tracking_by_term",
+        campaign="",  # slow, not wrong
     ),
     Mutant(
         "read-quorum-too-small",
@@ -465,6 +562,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        confirmed = majority_index(self.settings.voters, reached)\n",
         "        confirmed = sorted(reached.values())[-max(len(reached) // 2, 1)]\n",
+        scenario="isolated_leader_serves_no_reads",
     ),
     Mutant(
         "read-index-of-an-older-round",
@@ -472,6 +570,43 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "_PendingReads(self._round, self.commit_index, self._reads_next_round)",
         "_PendingReads(self._round, self.released_index - 1, self._reads_next_round)",
+        scenario="new_leader_waits_for_its_own_entry",
+    ),
+    Mutant(
+        "election-over-before-it-began",
+        "T4",
+        "core",
+        '        if self.role == "candidate" and self._durable_sequence < self._vote_sequence:\n',
+        "        if False:\n",
+        scenario="slow_disk_elects",
+        campaign="",  # takes a disk that stays slower than an election timeout; campaigns heal theirs
+    ),
+    Mutant(
+        "leader-runs-ahead-of-its-disk",
+        "T5/P8",
+        "core",
+        "waiting = self.log.last_index - min(self.commit_index, self.log.stable)",
+        "waiting = self.log.last_index - self.commit_index",
+        scenario="hung_disk_is_bounded",
+        campaign="",  # memory, not safety
+    ),
+    Mutant(
+        "gate-without-bound",
+        "T5",
+        "core",
+        "deque(maxlen=MAX_GATED_MESSAGES)",
+        "deque()",
+        scenario="hung_disk_is_bounded",
+        campaign="",  # memory, not safety
+    ),
+    Mutant(
+        "reads-never-refused-for-load",
+        "T5",
+        "core",
+        "room = max(self.settings.max_pending_reads - self._pending_reads(), 0)",
+        "room = len(tokens)",
+        scenario="reads_are_answered",
+        campaign="",  # memory, not safety
     ),
     # --- reads and answers -------------------------------------------------------------------------------------------------
     Mutant(
@@ -480,6 +615,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        reached = {peer: progress.round_acked for peer, progress in self._progress.items()}\n",
         "        reached = dict.fromkeys(self._progress, self._round)\n",
+        scenario="isolated_leader_serves_no_reads",
     ),
     Mutant(
         "read-before-own-commit",
@@ -487,6 +623,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        if self.log.term_at(self.commit_index) != self.term:\n",
         "        if False:\n",
+        scenario="new_leader_waits_for_its_own_entry",
     ),
     Mutant(
         "read-joins-round-in-flight",
@@ -497,6 +634,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "            self._reads_in_round[-1].tokens.extend(tokens)\n"
         "            return\n"
         "        self._reads_next_round.extend(tokens)\n",
+        scenario="reads_are_answered",
     ),
     Mutant(
         "any-answer-confirms-reads",
@@ -504,6 +642,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "            progress.round_acked = message.round\n",
         "            progress.round_acked = self._round\n",
+        scenario="late_answer_confirms_no_later_read",
     ),
     Mutant(
         "old-append-confirms-reads",
@@ -511,6 +650,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "                round=NO_ROUND,\n",
         "                round=message.round,\n",
+        scenario="old_append_confirms_no_read",
     ),
     Mutant(
         "reads-forgotten-at-step-down",
@@ -518,6 +658,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         '            self._refuse_reads(pending.tokens, "lost-leadership")\n',
         "            pass\n",
+        scenario="isolated_leader_serves_no_reads",
     ),
     Mutant(
         "refused-but-kept",
@@ -534,6 +675,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "max(self.settings.max_uncommitted_entries - waiting, 0)",
         "len(proposals)",
-        campaign=False,  # memory, not safety
+        scenario="back_pressure",
+        campaign="",  # memory, not safety
     ),
 )

@@ -22,6 +22,7 @@ than a short one.
     one_vote_per_term          across crashes, too (5.2)
     log_matching               an index and a term name one entry and one predecessor (5.3)
     leader_completeness        who leads a term has all that was committed in earlier terms (5.4)
+    commits_its_own_term       a leader counts only entries of its own term, older ones follow (5.4.2)
     state_machine_safety       all members commit and apply the same entries, in order, once (5.4.3)
     committed_is_durable       what is committed is on the disks of a majority, and stays there
     durable_before_said        no message leaves before the disk holds what it says (5.2, 5.3; figure 2)
@@ -259,8 +260,10 @@ class World:
     def take(self, source: NodeId, target: NodeId, kind: type[Message] | None = None) -> Message:
         """Take the newest message (of a kind) off a link, to be delivered by hand later: a delayed one."""
         link = self.links[source, target]
-        position = max(i for i, message in enumerate(link) if kind is None or isinstance(message, kind))
-        return link.pop(position)
+        positions = [i for i, message in enumerate(link) if kind is None or isinstance(message, kind)]
+        if not positions:
+            raise Violation("scenario", f"a message from {source} to {target} is missing")
+        return link.pop(positions[-1])
 
     def hand_over(self, message: Message) -> None:
         """A message arrives, whether or not it is still in flight. Nobody hears it at a node that is down."""
@@ -324,16 +327,44 @@ class World:
         return max(leading, key=lambda m: m.core.term).node_id if leading else None
 
     def elect(self, node_id: NodeId, among: Sequence[NodeId] | None = None) -> None:
-        """Let a node stand for election, and win it: the clocks of the others run slower, leaders' not at all."""
+        """Let a node stand for election, and win it: the clocks of the others stop once they miss a leader, those of
+        leaders do not run at all."""
         nodes = list(self.members) if among is None else among
-        core = self.core(node_id)
-        for _ in range(2 * self.election_ticks):
+        for _ in range(6 * self.election_ticks):
             for other in nodes:
-                if self.members[other].up and self.core(other).role != "leader" and core.role == "follower":
-                    self.tick(other, entropy=0 if other == node_id else self.election_ticks - 1)
-        self.settle(among)
-        if core.role != "leader":
-            raise Violation("liveness_leader", f"node {node_id} stood and is {core.role}: {self.describe()}")
+                member = self.members[other]
+                if other == node_id:
+                    self.tick(other)
+                elif member.up and member.core.role != "leader":
+                    if member.core._ticks_since_contact < self.election_ticks:
+                        self.tick(other, entropy=self.election_ticks - 1)
+            self.settle(among)
+            if self.core(node_id).role == "leader":
+                return
+        raise Violation("liveness_leader", f"node {node_id} stood for election in vain: {self.describe()}")
+
+    def win(self, node_id: NodeId, voters: Sequence[NodeId]) -> None:
+        """Elect a node by the votes of some members. What it sends as a leader is lost; its own disk keeps up."""
+        core = self.core(node_id)
+        for _ in range(6 * self.election_ticks):
+            self.tick(node_id)
+            for voter in voters:
+                if self.core(voter)._ticks_since_contact < self.election_ticks:
+                    self.tick(voter, entropy=self.election_ticks - 1)
+            for _ in range(2):  # promises, then votes
+                self.flush(node_id)
+                for voter in voters:
+                    if core.role != "leader":
+                        self.deliver_all(node_id, voter)
+                        self.flush(voter)
+                        self.deliver_all(voter, node_id)
+            if core.role == "leader":
+                self.flush(node_id)
+                for other in self.members:
+                    if other != node_id:
+                        self.drop_all(node_id, other)
+                return
+        raise Violation("liveness_leader", f"node {node_id} stood for election in vain: {self.describe()}")
 
     def tick_all(self, times: int = 1, chance: random.Random | None = None) -> None:
         """Ticks for all members that are up, everything delivered after each."""
@@ -569,6 +600,8 @@ class World:
                 raise Violation("honest_outcomes", f"{entry} commits after its client was told that it never will")
             self.committed.append(entry)
             self.commit_terms.append(core.term)
+        if core.role == "leader" and core.log.term_at(core.commit_index) != core.term:
+            raise Violation("commits_its_own_term", f"node {member.node_id} of term {core.term}: {core.commit_index}")
         if not news:
             return
         self.reached["commit"] += 1

@@ -1,0 +1,180 @@
+"""Hypothesis drives a cluster of one to five cores, action by action, and shrinks what breaks it.
+
+The seeded campaign has the volume; this has the small counterexamples: choices are local (an index into what is
+possible now), the boring choice is 0, and every case ends with healing and the demand for progress. A failure prints
+the shrunk program as the calls of its rules: paste it into a test and it replays.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from impl.raft.core import Core
+from impl.raft.tests.mutants import MUTANTS, build
+from impl.raft.tests.world import Violation, World
+
+SMALL = st.integers(0, 63)
+
+
+class ClusterMachine(RuleBasedStateMachine):
+    """Every rule is one action of the world, which checks all its invariants itself after every step."""
+
+    core_class: type[Core] = Core
+    world: World
+
+    @initialize(size=st.integers(1, 5), entries=st.sampled_from([256, 1]), window=st.sampled_from([64, 2]))
+    def begin(self, size: int, entries: int, window: int) -> None:
+        self.world = World(
+            size,
+            self.core_class,
+            election_ticks=3,
+            heartbeat_ticks=1,
+            max_entries_per_append=entries,
+            max_in_flight_appends=window,
+            max_uncommitted_entries=8,
+        )
+
+    def pick_up(self, index: int) -> int:
+        up = [node for node, member in self.world.members.items() if member.up]
+        return up[index % len(up)]
+
+    def any_up(self) -> bool:
+        return any(member.up for member in self.world.members.values())
+
+    def pick_link(self, index: int) -> tuple[int, int]:
+        links = self.open_links()
+        return links[index % len(links)]
+
+    def open_links(self) -> list[tuple[int, int]]:
+        world = self.world
+        return [pair for pair, link in world.links.items() if link and pair not in world.cuts]
+
+    def in_flight(self) -> bool:
+        return bool(self.open_links())
+
+    @precondition(any_up)
+    @rule(index=SMALL, ticks=st.integers(1, 6), entropy=st.integers(0, 5))
+    def tick(self, index: int, ticks: int, entropy: int) -> None:
+        self.world.tick(self.pick_up(index), ticks, entropy)
+
+    @precondition(any_up)
+    @rule(index=SMALL, batches=st.sampled_from([None, 1]))
+    def flush(self, index: int, batches: int | None) -> None:
+        self.world.flush(self.pick_up(index), batches)
+
+    @precondition(in_flight)
+    @rule(index=SMALL, position=SMALL, keep=st.booleans())
+    def deliver(self, index: int, position: int, keep: bool) -> None:
+        pair = self.pick_link(index)
+        self.world.deliver(*pair, position % len(self.world.links[pair]), keep=keep)
+
+    @precondition(in_flight)
+    @rule(index=SMALL)
+    def deliver_link(self, index: int) -> None:
+        self.world.deliver_all(*self.pick_link(index))
+
+    @precondition(in_flight)
+    @rule(index=SMALL, position=SMALL)
+    def drop(self, index: int, position: int) -> None:
+        pair = self.pick_link(index)
+        self.world.drop(*pair, position % len(self.world.links[pair]))
+
+    @precondition(lambda self: bool(self.world.history))
+    @rule(index=SMALL)
+    def repeat(self, index: int) -> None:
+        history = self.world.history
+        self.world.repeat(history[-1 - index % len(history)])
+
+    @rule(leave_out=st.integers(0, 5))
+    def settle(self, leave_out: int) -> None:
+        """All but one member (0: all) get everything that is under way."""
+        self.world.settle([node for node in self.world.members if node != leave_out])
+
+    @rule(index=SMALL)
+    def elect(self, index: int) -> None:
+        """Whoever is up and can be heard by a majority of members may try: the outcome is the cluster's."""
+        nodes = [node for node, member in self.world.members.items() if member.up]
+        for _ in range(6):
+            for position, node in enumerate(nodes):
+                self.world.tick(node, entropy=0 if position == index % len(nodes) else 2)
+            self.world.settle()
+
+    @precondition(any_up)
+    @rule(index=SMALL, count=st.integers(1, 3))
+    def propose(self, index: int, count: int) -> None:
+        self.world.propose(self.world.leader() or self.pick_up(index), count)
+
+    @precondition(any_up)
+    @rule(index=SMALL, at_leader=st.booleans())
+    def read(self, index: int, at_leader: bool) -> None:
+        leader = self.world.leader()
+        self.world.read(leader if leader and at_leader else self.pick_up(index))
+
+    @precondition(any_up)
+    @rule(index=SMALL, survive=st.integers(0, 3), forget=st.integers(0, 3))
+    def crash(self, index: int, survive: int, forget: int) -> None:
+        node = self.pick_up(index)
+        self.world.crash(node, survive, max(0, self.world.members[node].applied - forget))
+
+    @precondition(lambda self: any(not member.up for member in self.world.members.values()))
+    @rule(index=SMALL)
+    def restart(self, index: int) -> None:
+        down = [node for node, member in self.world.members.items() if not member.up]
+        self.world.restart(down[index % len(down)])
+
+    @precondition(lambda self: self.world.size > 1)
+    @rule(index=SMALL)
+    def cut(self, index: int) -> None:
+        links = list(self.world.links)
+        self.world.cut(*links[index % len(links)])
+
+    @rule(index=SMALL)
+    def isolate(self, index: int) -> None:
+        self.world.isolate(self.world.leader() or 1 + index % self.world.size)
+
+    @precondition(lambda self: bool(self.world.cuts))
+    @rule()
+    def heal(self) -> None:
+        self.world.heal()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.converge(random.Random(1), leader_ticks=100, progress_ticks=12)
+
+
+def profile(examples: int, steps: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def run(machine: type[ClusterMachine], examples: int, steps: int) -> None:
+    run_state_machine_as_test(machine, settings=profile(examples, steps))  # type: ignore[no-untyped-call]
+
+
+def test_cluster() -> None:
+    run(ClusterMachine, examples=60, steps=40)
+
+
+@pytest.mark.slow
+def test_cluster_longer() -> None:
+    run(ClusterMachine, examples=1500, steps=100)
+
+
+def test_planted_bug_is_found() -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "reads-without-confirmation")
+    attributes: dict[str, Any] = {"core_class": build(mutant)}
+    machine = type("MutatedMachine", (ClusterMachine,), attributes)
+    with pytest.raises(Violation, match="confirmed_reads"):
+        run(machine, examples=60, steps=40)
