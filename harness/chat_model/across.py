@@ -122,14 +122,15 @@ def find_across(knowledge: Knowledge, subject_of: Callable[[int], str]) -> Contr
     ``subject_of`` names a log in sentences.
     """
     chain = _Chain(knowledge.logs)
-    nogood = _id_twice(chain, subject_of)
-    if nogood is None:
-        windows = [_window(knowledge, chain, call) for call in knowledge.calls]
-        windows += _first_uses(knowledge, chain)
-        nogood = next((_at_once(w, subject_of) for w in windows if w.is_empty), None)
-        if nogood is None:
-            nogood = _broken_in_time(windows, subject_of)
-    return None if nogood is None else _covered(nogood, knowledge)
+    twice = _id_twice(chain, subject_of)
+    if twice is not None:
+        return _covered(twice, knowledge)
+    windows = [_window(knowledge, chain, call) for call in knowledge.calls]
+    windows += _first_uses(knowledge, chain)
+    at_once = next((_at_once(w, subject_of) for w in windows if w.is_empty), None)
+    nogoods = [n for n in (at_once, _broken_in_time(windows, subject_of)) if n is not None]
+    found = [c for c in (_covered(n, knowledge) for n in nogoods) if c is not None]
+    return min(found, key=lambda c: (c.noticed_ns, len(c.assertions)), default=None)
 
 
 def _id_twice(chain: _Chain, subject_of: Callable[[int], str]) -> Nogood | None:

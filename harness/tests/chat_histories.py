@@ -326,7 +326,7 @@ def _falsified(reply: dict[str, Any], draw: random.Random) -> dict[str, Any]:
         other = {**items[at], draw.choice(["text", "txn_id"]): draw.choice(["t1", "t4", "t5", "text 5", "x"])}
         choices += [
             {**reply, "items": items[:at] + items[at + 1 :]},
-            {**reply, "items": items[:at] + [other] + items[at + 1 :]},
+            {**reply, "items": [*items[:at], other, *items[at + 1 :]]},
             {**reply, "items": items[:-1], "as_of": max(0, reply["as_of"] - 1)},
         ]
     elif kind == "members":

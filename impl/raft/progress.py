@@ -4,8 +4,9 @@ Theory of operation
 -------------------
 ``match`` is the last index known to be durable at the follower; ``next`` is the next one to send. In state *probe*
 the leader does not know where the logs agree: it sends one append and waits for the answer to it or to a later
-heartbeat, which is empty and asks the same question. The first success moves it to *replicate*: appends are pipelined, ``next`` runs ahead of ``match``, and the
-window bounds how many are in flight. A rejection, or word that something was lost, moves it back to probe.
+heartbeat, which is empty and asks the same question. The first success moves it to *replicate*: appends are
+pipelined, ``next`` runs ahead of ``match``, and the window bounds how many are in flight. A rejection, or word that
+something was lost, moves it back to probe.
 
 ``match`` never goes back within a leader's term, and ``next`` is always greater than ``match``: late and duplicate
 replies can only confirm what is known already.
@@ -14,6 +15,7 @@ replies can only confirm what is known already.
 from __future__ import annotations
 
 from collections import deque
+
 
 class Progress:
     """The leader's view of one follower."""
@@ -57,7 +59,7 @@ class Progress:
         return news
 
     def rejected(self, index: int, retry_next: int) -> bool:
-        """An append after ``index`` did not fit; the logs may agree before ``retry_next``. False if that is old news."""
+        """An append after ``index`` did not fit; the logs may agree before ``retry_next``. False for old news."""
         if index <= self.match or (not self.replicating and index != self.next - 1):
             return False
         self.probe(min(retry_next, index))

@@ -129,7 +129,8 @@ class Campaign:
         except Violation as violation:
             self._narrate()
             violation.add_note(
-                f"replay: .venv/bin/python -m impl.raft.tests.campaign {self.seed} --nodes {world.size} --kind {self.kind}"
+                f"replay: .venv/bin/python -m impl.raft.tests.campaign {self.seed} "
+                f"--nodes {world.size} --kind {self.kind}"
             )
             violation.add_note("last actions:" + "".join(f"\n    {action}" for action in world.journal[-12:]))
             raise

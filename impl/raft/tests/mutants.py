@@ -64,7 +64,7 @@ def build(mutant: Mutant) -> type[Core]:
 
 
 MUTANTS: tuple[Mutant, ...] = (
-    # --- votes and terms -------------------------------------------------------------------------------------------
+    # --- votes and terms ---------------------------------------------------------------------------------------------
     Mutant(
         "vote-not-persisted",
         "V1",
@@ -141,8 +141,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if message.pre_vote:\n"
         '            expected = self.role == "pre-candidate" and message.round == self.term + 1\n'
         "        else:\n"
-        '            expected = self.role == "candidate" and message.round == self.term and message.term == self.term\n',
-        '        expected = self.role in ("pre-candidate", "candidate") and message.round in (self.term, self.term + 1)\n',
+        '            expected = self.role == "candidate" and message.round == self.term '
+        "and message.term == self.term\n",
+        '        expected = self.role != "follower" and message.round in (self.term, self.term + 1)\n',
         scenario="outage_of_2020",
     ),
     Mutant(
@@ -458,7 +459,7 @@ MUTANTS: tuple[Mutant, ...] = (
         scenario="refusal_of_what_matches",
         campaign="",  # costs messages only
     ),
-    # --- durability ------------------------------------------------------------------------------------------------------
+    # --- durability --------------------------------------------------------------------------------------------------
     Mutant(
         "leader-counts-before-fsync",
         "D4",
@@ -551,7 +552,9 @@ MUTANTS: tuple[Mutant, ...] = (
         "back-tracking-entry-by-entry",
         "R9",
         "log",
-        "        while index > 0 and self._entries[index - 1].term > term:\n            index -= 1\n        return index\n",
+        "        while index > 0 and self._entries[index - 1].term > term:\n"
+        "            index -= 1\n"
+        "        return index\n",
         "        return max(index - 1, 0)\n",
         scenario="back_tracking_by_term",
         campaign="",  # slow, not wrong
@@ -608,7 +611,7 @@ MUTANTS: tuple[Mutant, ...] = (
         scenario="reads_are_answered",
         campaign="",  # memory, not safety
     ),
-    # --- reads and answers -------------------------------------------------------------------------------------------------
+    # --- reads and answers -------------------------------------------------------------------------------------------
     Mutant(
         "reads-without-confirmation",
         "C1/O8",

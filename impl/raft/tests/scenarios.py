@@ -258,7 +258,7 @@ def figure_8(core_class: type[Core]) -> None:
 
 
 def figure_8_own_term(core_class: type[Core]) -> None:
-    """5.4.2, figure 8 (e): once an entry of its own term is on a majority, all before it is committed for ever [R1, R2]."""
+    """5.4.2, figure 8 (e): an own entry on a majority commits all before it for ever [R1, R2]."""
     world = _figure_8_until_c(core_class)
     for _ in range(2 * world.heartbeat_ticks):
         world.tick(1)
@@ -420,7 +420,7 @@ def back_tracking_by_term(core_class: type[Core]) -> None:
 
 
 def lost_appends_are_sent_again(core_class: type[Core]) -> None:
-    """R12-R14: a full window, a lost probe, lost answers, an unreachable peer: replication goes on after all of them."""
+    """R12-R14: replication survives a full window, a lost probe, lost answers, an unreachable peer."""
     for entries_per_append, report in ((1, False), (1, True), (256, False), (256, True)):
         world = World(3, core_class, max_entries_per_append=entries_per_append, max_in_flight_appends=3)
         world.elect(1)
@@ -522,7 +522,9 @@ def old_write_says_nothing_about_new_entries(core_class: type[Core]) -> None:
     first = core.step(Receive(append(2, (1, 1), (2,), source=2))).persist
     second = core.step(Receive(append(3, (1, 1), (3,), source=3))).persist
     third = core.step(Receive(append(4, (1, 1), (2, 4), commit=3, source=2))).persist
-    assert first and second and third
+    assert first is not None
+    assert second is not None
+    assert third is not None
     must(core.log.last_index == 3, "the script wants the entry back")
     said = core.step(Persisted(first.sequence))
     must(core.log.stable == 1 and not said.apply, "the first write confirmed a later entry")
@@ -683,7 +685,7 @@ def reads_are_answered(core_class: type[Core]) -> None:
 
 
 def back_pressure(core_class: type[Core]) -> None:
-    """More proposals than the bound are refused, certainly not done; the bound opens again as entries commit [R15, C6]."""
+    """More proposals than the bound are refused, certainly not done; commitment opens the bound again [R15, C6]."""
     world = World(3, core_class, max_uncommitted_entries=5)
     world.elect(1)
     for _ in range(4):

@@ -42,7 +42,7 @@ def run(kind: str, nodes: int, seeds: range) -> Counter[str]:
     return reached
 
 
-@pytest.mark.parametrize("chunk", range(6))
+@pytest.mark.parametrize("chunk", range(8))
 @pytest.mark.parametrize("nodes", [3, 5])
 def test_faults(nodes: int, chunk: int) -> None:
     reached = run("faults", nodes, range(chunk * CHUNK, (chunk + 1) * CHUNK))
@@ -89,8 +89,7 @@ def test_self_checking_core_agrees() -> None:
 def test_failure_names_its_replay() -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "leader-counts-before-fsync")
     with pytest.raises(Violation, match="committed_is_durable") as caught:
-        for seed in range(10):
-            Campaign(seed, 3, build(mutant)).run()
+        Campaign(0, 3, build(mutant)).run()
     replay, actions = caught.value.__notes__
     assert replay.startswith("replay: .venv/bin/python -m impl.raft.tests.campaign ")
     assert "--nodes 3 --kind faults" in replay

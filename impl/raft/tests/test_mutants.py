@@ -53,7 +53,9 @@ def test_mutant_is_caught(mutant: Mutant) -> None:
     run = caught_by_campaign(core_class, mutant.campaign, SEEDS) if mutant.campaign else "-"
     TABLE.append(f"{mutant.name:46}{mutant.source:14}{run or 'SURVIVED':52}{mutant.scenario}: {script or 'SURVIVED'}")
     assert script is not None, f"{mutant.name} survives {mutant.scenario}: the script does not look at what it breaks"
-    assert run is not None, f"{mutant.name} survives {SEEDS} seeds of the campaign: the world does not see what it breaks"
+    assert run is not None, (
+        f"{mutant.name} survives {SEEDS} seeds of the campaign: the world does not see what it breaks"
+    )
 
 
 def test_mutants_are_distinct_and_apply() -> None:

@@ -11,7 +11,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
@@ -148,8 +148,10 @@ class ClusterMachine(RuleBasedStateMachine):
             self.world.converge(random.Random(1), leader_ticks=100, progress_ticks=12)
 
 
-def profile(examples: int, steps: int) -> settings:
+def profile(examples: int, steps: int, *, shrink: bool) -> settings:
     return settings(
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+        report_multiple_bugs=False,
         max_examples=examples,
         stateful_step_count=steps,
         deadline=None,
@@ -159,12 +161,12 @@ def profile(examples: int, steps: int) -> settings:
     )
 
 
-def run(machine: type[ClusterMachine], examples: int, steps: int) -> None:
-    run_state_machine_as_test(machine, settings=profile(examples, steps))  # type: ignore[no-untyped-call]
+def run(machine: type[ClusterMachine], examples: int, steps: int, *, shrink: bool = True) -> None:
+    run_state_machine_as_test(machine, settings=profile(examples, steps, shrink=shrink))
 
 
 def test_cluster() -> None:
-    run(ClusterMachine, examples=60, steps=40)
+    run(ClusterMachine, examples=150, steps=50)
 
 
 @pytest.mark.slow
@@ -177,4 +179,4 @@ def test_planted_bug_is_found() -> None:
     attributes: dict[str, Any] = {"core_class": build(mutant)}
     machine = type("MutatedMachine", (ClusterMachine,), attributes)
     with pytest.raises(Violation, match="confirmed_reads"):
-        run(machine, examples=60, steps=40)
+        run(machine, examples=60, steps=40, shrink=False)

@@ -141,7 +141,7 @@ class World:
     committed: list[Entry] = field(default_factory=list)
     commit_terms: list[int] = field(default_factory=list)  # of the member that was first to commit the entry
     acknowledged: dict[Token, int] = field(default_factory=dict)  # applied where it was accepted: its index
-    never: set[bytes] = field(default_factory=set)  # payloads of which a client was told that they never happen
+    never: set[Token] = field(default_factory=set)  # proposals of which a client was told that they never happen
     refused: dict[Token, str] = field(default_factory=dict)
     released: dict[Token, int] = field(default_factory=dict)  # reads: the index at which they were released
     _next_token: Token = 1
@@ -335,9 +335,12 @@ class World:
                 member = self.members[other]
                 if other == node_id:
                     self.tick(other)
-                elif member.up and member.core.role != "leader":
-                    if member.core._ticks_since_contact < self.election_ticks:
-                        self.tick(other, entropy=self.election_ticks - 1)
+                elif (
+                    member.up
+                    and member.core.role != "leader"
+                    and member.core._ticks_since_contact < self.election_ticks
+                ):
+                    self.tick(other, entropy=self.election_ticks - 1)
             self.settle(among)
             if self.core(node_id).role == "leader":
                 return
@@ -381,12 +384,12 @@ class World:
             if not member.up:
                 self.restart(member.node_id)
         self.settle()
-        for ticks in range(leader_ticks + 1):
-            leader = self.leader()
-            if leader and all(member.core.leader_id == leader for member in self.members.values()):
-                break
-            self.tick_all(1, chance)
-        else:
+        ticks = 0
+        while not (leader := self.leader()) or any(m.core.leader_id != leader for m in self.members.values()):
+            ticks += 1
+            if ticks <= leader_ticks:
+                self.tick_all(1, chance)
+                continue
             raise Violation("liveness_leader", f"no leader {leader_ticks} ticks after healing: {self.describe()}")
         self.tick_all(progress_ticks, chance)  # what was open before may have filled the leader's bounds
         (token,) = self.propose(leader)
@@ -497,8 +500,9 @@ class World:
         ):
             raise Violation(
                 "all_is_written",
-                f"node {member.node_id} is at term {core.term}, voted for {core.voted_for}, log to {core.log.last_index} "
-                f"of term {core.log.last_term}; written: {member.written_hard_state}, {member.written_entries[-1:]}",
+                f"node {member.node_id} is at term {core.term}, voted for {core.voted_for}, log to "
+                f"{core.log.last_index} of term {core.log.last_term}; "
+                f"written: {member.written_hard_state}, {member.written_entries[-1:]}",
             )
 
     def _check_role(self, member: Member, before: View) -> None:
@@ -596,7 +600,7 @@ class World:
                         f"node {member.node_id} commits {entry}, but {self.committed[entry.index - 1]} was committed",
                     )
                 continue
-            if entry.payload in self.never:
+            if _token(entry.payload) in self.never:
                 raise Violation("honest_outcomes", f"{entry} commits after its client was told that it never will")
             self.committed.append(entry)
             self.commit_terms.append(core.term)
@@ -640,11 +644,11 @@ class World:
             self.reached[f"refused: {refused.reason}"] += 1
             if member.reads.pop(refused.token, None) is None:
                 answered.append(refused.token)
-                self.never.add(_payload(refused.token))
+                self.never.add(refused.token)
         if isinstance(event, Propose):
-            asked = sorted(token for token, _ in event.proposals)
-            if sorted(answered) != asked:
-                raise Violation("honest_outcomes", f"asked {asked}, answered {sorted(answered)}")
+            proposed = [token for token, _ in event.proposals]
+            if sorted(answered) != proposed:
+                raise Violation("honest_outcomes", f"proposed {proposed}, answered {sorted(answered)}")
         elif answered:
             raise Violation("honest_outcomes", f"answers to nothing: {answered}")
         for ready in effects.reads:
@@ -673,7 +677,7 @@ class World:
             for token, term in member.proposals.pop(entry.index, ()):
                 if term != entry.term:  # another leader's entry stands where this one was accepted: certainly lost
                     self.reached["proposal lost"] += 1
-                    self.never.add(_payload(token))
+                    self.never.add(token)
                 elif _token(entry.payload) != token:
                     raise Violation("honest_outcomes", f"proposal {token} is answered with {entry}")
                 else:
@@ -712,8 +716,8 @@ class World:
         return "\n    " + "\n    ".join(lines)
 
 
-def _payload(token: Token, size_bytes: int = 0) -> bytes:
-    return b"%d" % token + b"." * max(0, size_bytes - len(b"%d" % token))
+def _payload(token: Token, size_bytes: int) -> bytes:
+    return (b"%d" % token).ljust(size_bytes, b".")
 
 
 def _token(payload: bytes) -> Token:
