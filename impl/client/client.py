@@ -280,6 +280,8 @@ class Client:
             if left_s <= 0:
                 break
             await trio.sleep(max(BACKOFF_MIN_S, min(left_s, self._pause_s(attempts))))
+            if trio.current_time() >= deadline:
+                break  # the process was held up: a pause may last longer than it was to
 
         said = f"{attempts} attempt{'s' if attempts > 1 else ''} in {timeout_s:g} s; the last: {attempt.detail}"
         if may_be_done:

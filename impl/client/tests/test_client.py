@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from impl.chat import commands
 from impl.chat import service as chat_service
@@ -140,6 +140,22 @@ async def test_a_deadline_shorter_than_an_attempt_holds(autojump_clock: MockCloc
     with pytest.raises(OutcomeUnknown):
         await caller.execute(SEND, timeout_s=0.5)
     assert trio.current_time() == pytest.approx(0.5)
+    assert len(network.seen) == 1
+
+
+async def test_a_process_held_up_in_a_pause_ends_the_call(mock_clock: MockClock) -> None:
+    """The clock has passed the deadline by the time the pause ends, as after SIGSTOP or on a busy machine."""
+    caller, network = client(not_done(), timeout_s=10.0)
+    async with trio.open_nursery() as nursery:
+
+        async def call() -> None:
+            with pytest.raises(NotDone):
+                await caller.execute(SEND)
+
+        nursery.start_soon(call)
+        await wait_all_tasks_blocked()
+        assert len(network.seen) == 1
+        mock_clock.jump(60.0)
     assert len(network.seen) == 1
 
 
