@@ -79,6 +79,10 @@ MAX_OPEN_REQUESTS = 4096
 LEADER_WAIT_S = 1.5
 """How long a request waits for a leader to be known: about two election timeouts with the default ticks."""
 
+MAX_GROUP_BYTES = 2 * 1024 * 1024
+"""Payload of the proposals handed to the core at once, and of the batches written as one frame: large enough that a
+sync is shared by all who wait, well below what one frame of the log may hold."""
+
 MAX_CATCH_UP_TICKS = 2
 """After a pause of the process, time is not made up for: a burst of ticks would start an election on old news."""
 
@@ -307,9 +311,10 @@ class Node:
             self._wake = trio.Event()
             while self._inbox:
                 self._carry_out(self._core.step(self._inbox.popleft()))
-            if self._proposals:
-                proposals, self._proposals = tuple(self._proposals), deque()
-                self._counts["proposals"] += len(proposals)
+            while self._proposals:
+                count = _within_bytes((len(payload) for _, payload in self._proposals), MAX_GROUP_BYTES)
+                proposals = tuple(self._proposals.popleft() for _ in range(count))
+                self._counts["proposals"] += count
                 self._carry_out(self._core.step(Propose(proposals)))
             if self._reads:
                 tokens, self._reads = tuple(self._reads), []
@@ -361,12 +366,12 @@ class Node:
         while True:
             await self._persist_wake.wait()
             self._persist_wake = trio.Event()
-            batches, self._to_persist = self._to_persist, []
-            if not batches:
-                continue
-            await self._run_blocking(self._write, batches)
-            self._counts["syncs"] += 1
-            self._post(Persisted(batches[-1].sequence))
+            while self._to_persist:
+                count = _within_bytes((_payload_bytes(batch.entries) for batch in self._to_persist), MAX_GROUP_BYTES)
+                batches, self._to_persist = self._to_persist[:count], self._to_persist[count:]
+                await self._run_blocking(self._write, batches)
+                self._counts["syncs"] += 1
+                self._post(Persisted(batches[-1].sequence))
 
     def _write(self, batches: Sequence[Persist]) -> None:
         """Write a group of batches as one frame, and make it durable."""
@@ -605,3 +610,18 @@ class Node:
                 slot.put(_Overtaken())
             case _:
                 slot.put(OutcomeUnknown(message.detail))
+
+
+def _payload_bytes(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.payload) for entry in entries)
+
+
+def _within_bytes(sizes_bytes: Iterable[int], limit_bytes: int) -> int:
+    """How many of these fit the limit together; at least the first."""
+    total = count = 0
+    for size_bytes in sizes_bytes:
+        total += size_bytes
+        if count and total > limit_bytes:
+            break
+        count += 1
+    return count

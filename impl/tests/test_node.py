@@ -216,3 +216,22 @@ async def test_a_forwarded_write_survives_the_leader_losing_its_office(
         await trio.sleep(1)
         for node in cluster.nodes.values():
             assert await texts(node, user, chat) == ["carried over"]
+
+
+async def test_a_node_that_was_away_catches_up_on_more_than_one_frame_may_hold(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with MemoryCluster(tmp_path, 3, seed=11).running() as cluster:
+        user, chat = await make_chat(await cluster.leader())
+        away = next(node_id for node_id, node in cluster.nodes.items() if node.status().role != "leader")
+        await cluster.stop(away)
+        text = "x" * 60_000
+        for start in range(0, 320, 64):  # about 19 MB; a frame holds 16 MiB
+            leader = await cluster.leader()
+            async with trio.open_nursery() as nursery:
+                for number in range(start, start + 64):
+                    nursery.start_soon(ask, leader, Send(user, chat, f"t{number}", text))
+        node = await cluster.start(away)
+        await trio.sleep(3)
+        assert node.status().applied_index == (await cluster.leader()).status().commit_index
+        assert node.status().applied_index > 320
