@@ -26,10 +26,15 @@ LATENCY_S = 0.001
 T = TypeVar("T")
 
 
-async def in_place(function: Callable[..., T], /, *arguments: Any) -> T:
-    """Run blocking work at once, as a checkpoint of the same task."""
-    await trio.lowlevel.checkpoint()
-    return function(*arguments)
+class InPlace:
+    """Runs blocking work in the calling task, after a delay in virtual time: a disk as slow as wanted."""
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s = delay_s
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: Any) -> T:
+        await trio.sleep(self.delay_s)
+        return function(*arguments)
 
 
 class Port:
@@ -56,6 +61,7 @@ class MemoryCluster:
         self.node_class = node_class
         self.nodes: dict[int, Node] = {}
         self.disks = {node_id: SimulatedDisk() for node_id in range(1, count + 1)}
+        self.disk_speeds = {node_id: InPlace() for node_id in range(1, count + 1)}
         self.cuts: set[tuple[int, int]] = set()
         self.outbox, self._to_deliver = trio.open_memory_channel[tuple[int, int, bytes]](100_000)
         self._scopes: dict[int, trio.CancelScope] = {}
@@ -83,7 +89,7 @@ class MemoryCluster:
             Random(self.random.getrandbits(32)),
             clock_ms=lambda: 1_800_000_000_000 + int(trio.current_time() * 1000),
             database=self.folder / f"node-{node_id}.db",
-            run_blocking=in_place,
+            run_blocking=self.disk_speeds[node_id],
         )
         scope = trio.CancelScope()
         ended = trio.Event()

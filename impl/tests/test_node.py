@@ -231,7 +231,8 @@ async def test_a_node_that_was_away_catches_up_on_more_than_one_frame_may_hold(
             async with trio.open_nursery() as nursery:
                 for number in range(start, start + 64):
                     nursery.start_soon(ask, leader, Send(user, chat, f"t{number}", text))
+        cluster.disk_speeds[away].delay_s = 0.5  # so that batches pile up behind the first
         node = await cluster.start(away)
-        await trio.sleep(3)
+        await trio.sleep(20)
         assert node.status().applied_index == (await cluster.leader()).status().commit_index
         assert node.status().applied_index > 320

@@ -194,6 +194,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "self.settings.election_ticks + entropy % self.settings.election_ticks",
         "self.settings.election_ticks",
+        scenario="split_votes_end",
     ),
     # --- pre-vote, check-quorum --------------------------------------------------------------------------------------
     Mutant(

@@ -185,6 +185,18 @@ def returning_member_does_not_depose(core_class: type[Core]) -> None:
     must((world.leader(), world.core(1).term) == (1, term), "a returning member deposed the leader")
 
 
+def split_votes_end(core_class: type[Core]) -> None:
+    """5.2: members whose clocks tick as one still elect, since each draws its own timeout."""
+    for seed in range(20):
+        world = World(3, core_class)
+        chance = random.Random(seed)
+        for _ in range(12 * world.election_ticks):
+            for member in world.members:  # all clocks first, then all messages: the worst case for a split vote
+                world.tick(member, entropy=chance.randrange(1 << 16))
+            world.settle()
+        must(world.leader() is not None, "votes split for ever")
+
+
 def leader_refuses_to_be_replaced(core_class: type[Core]) -> None:
     """Dissertation 4.2.3: a leader, and who hears one, gives neither promise nor vote for a new term [V7]."""
     world = World(3, core_class)
@@ -713,6 +725,7 @@ SCENARIOS: dict[str, Scenario] = {
         refused_pre_vote_tells_the_term,
         logs_compared_as_pairs,
         returning_member_does_not_depose,
+        split_votes_end,
         leader_refuses_to_be_replaced,
         deaf_leader_steps_down,
         outage_of_2020,
