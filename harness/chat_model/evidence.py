@@ -17,8 +17,8 @@ Five conclusions narrow the search, all of them exact:
 4. Two kinds of answers do not tell the length, so for them conclusion 3 needs care. An *old answer* to a repeated
    transaction depends on the first answer, not on the length: operations of unknown outcome with a repeated
    transaction are therefore never dropped (even a refusal leaves an answer behind). And a ``list_chats`` that does
-   not list the chat may have seen it beyond ``last``, after a ``leave`` that nobody else saw: leaves of such actors
-   are kept and may step beyond ``last``.
+   not list the chat may have seen it beyond ``last``, after a ``leave`` that nobody else saw: leaves of such actors,
+   if they were called in time for such a list, are kept and may step beyond ``last``.
 5. If a repeated transaction was told a refusal as of n, its first use took effect at length n. The log may not go on
    from n before some use has. (The search would find out by itself, but only at the old answer, much later.)
 """
@@ -62,13 +62,18 @@ class Evidence:
         self.last = max(self.last, max(self.known, default=0))
         self.holes: list[int] = [p for p in range(1, self.last + 1) if p not in self.known]
         self.position_of: dict[tuple[str, int, str, str], int] = {content(m): p for p, m in self.known.items()}
-        self.leavers: frozenset[int] = frozenset()  # whose unseen leaves may step beyond ``last``
+        self.leavers: dict[int, int] = {}  # whose unseen leaves may step beyond ``last``, and until when they matter
         self.unplaced: frozenset[int] = frozenset()  # users who acted, but whose place in the directory nobody showed
         self.owed: dict[int, set[Scope]] = {}  # length -> transactions whose first answer was decided there
         self._milestones: list[tuple[int, int, Call]] | None = None  # (length, earliest return, who), lengths ascending
 
     def is_hole(self, position: int) -> bool:
         return position <= self.last and position not in self.known
+
+    def not_last_before_ns(self) -> int:
+        """An instant before which the log certainly had not come to ``last``."""
+        calls = (c.operation.call for c, claim in self.claimed if claim.most is not None and claim.most < self.last)
+        return max(calls, default=0)
 
     def reached(self, position: int) -> tuple[int, Call] | None:
         """The earliest return of an operation that shows the log to have come to ``position``, and that operation.

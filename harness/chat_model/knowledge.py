@@ -14,6 +14,7 @@ claims about one log are its ``Evidence``. What is left are the operations of un
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
@@ -26,7 +27,7 @@ from spec import chat as spec
 class Knowledge:
     """What one history says of each log.
 
-    ``calls``    the operations that say anything, in the order of the history
+    ``calls``    the operations that say anything, in the order of the history; ``unanswered``: of unknown outcome
     ``scopes``   the writing ones by the scope of their transaction; ``repeated``: those that share theirs
     ``chats``    all chats that are named; ``logs``: the evidence of each log
     ``entries``  by log: the known entries by author and transaction
@@ -39,6 +40,7 @@ class Knowledge:
 
     def __init__(self, calls: list[Call]) -> None:
         self.calls = calls
+        self.unanswered = [call for call in calls if call.reply is None]
         self.scopes: dict[Hashable, list[Call]] = {}
         for call in calls:
             if not isinstance(call.command, spec.ReadMessages | spec.ListMembers | spec.ListChats):
@@ -50,8 +52,8 @@ class Knowledge:
         self.users: dict[int, int] = {}
         self.existing: dict[int, tuple[int, bool]] = {}
         self.bound: dict[int, tuple[int, int]] = {}
-        self.fillers: dict[int, list[Call]] = defaultdict(list)
         self._gather()
+        self.fillers: dict[int, list[Call]] = {log: [] for log in self.logs}
         self._index_entries()
         self._bind_unknown()
         self._users()
@@ -117,11 +119,8 @@ class Knowledge:
             if exists and actor not in self.users:
                 unplaced.add(actor)
         directory.unplaced = frozenset(unplaced)
-        if not self.fillers[DIRECTORY]:  # then nobody exists of whose creation nobody was told
-            for log, calls in self.fillers.items():
-                self.fillers[log] = [
-                    c for c in calls if c.index in self.repeated or getattr(c.command, "actor", None) in self.users
-                ]
+        for log, calls in self.fillers.items():
+            self.fillers[log] = [c for c in calls if c.index in self.repeated or True in self.may_exist(c)]
 
     def _index_entries(self) -> None:
         self.entries: dict[int, dict[tuple[int, str], spec.Message]] = {
@@ -133,9 +132,7 @@ class Knowledge:
         """For each writing operation of unknown outcome: its entry, or the logs in which it may have left one."""
         first_messages = {content(e.known[1]): log for log, e in self.logs.items() if log != DIRECTORY and 1 in e.known}
         headless = [log for log in self.chats if self.logs[log].is_hole(1)]
-        for call in self.calls:
-            if call.reply is not None:
-                continue
+        for call in self.unanswered:
             command = call.command
             if isinstance(command, spec.CreateUser):
                 key = ("user", 0, command.txn_id, command.username)
@@ -177,7 +174,7 @@ class Knowledge:
             for c in calls
             if isinstance(c.command, spec.Leave)
         }
-        absent: dict[int, set[int]] = defaultdict(set)
+        until_ns: dict[int, dict[int, int]] = defaultdict(dict)  # chat -> actor -> the last return of such a list
         for call in self.calls:
             if not isinstance(call.command, spec.ListChats) or not isinstance(call.reply, spec.Chats):
                 continue
@@ -186,13 +183,14 @@ class Knowledge:
             for log in candidates[actor]:
                 if log in shown:
                     continue
-                absent[log].add(actor)
+                until_ns[log][actor] = max(call.operation.ret or 0, until_ns[log].get(actor, 0))
                 since = self._member_since(log, actor) if (log, actor) not in leaves else None
                 claim = NOTHING if since is None else Claim(most=since - 1)
                 self.claims[call.index].append((log, claim))
                 self.logs[log].claimed.append(Claimed(call, claim))
-        for log, actors in absent.items():
-            self.logs[log].leavers = frozenset(actors)
+        for log, actors in until_ns.items():
+            earliest_ns = self.logs[log].not_last_before_ns()
+            self.logs[log].leavers = {actor: ret for actor, ret in actors.items() if ret >= earliest_ns}
 
     def _member_since(self, log: int, user: int) -> int | None:
         """The position from which on the user certainly is a member for good, having been none before; or None."""
@@ -220,6 +218,19 @@ class Knowledge:
     def is_bound_to(self, call: Call, log: int) -> bool:
         return call.index in self.bound and self.bound[call.index][0] == log
 
+    def may_exist(self, call: Call) -> tuple[bool, ...]:
+        """The possibilities whether the actor of an operation of unknown outcome existed when it took effect."""
+        actor = getattr(call.command, "actor", None)
+        directory = self.logs[DIRECTORY]
+        if actor is None:
+            return (True,)
+        if actor in self.users:
+            reached = directory.reached(self.users[actor])
+            created = reached is not None and reached[0] < call.operation.call
+            return (True,) if created else (True, False)
+        creators = self.fillers[DIRECTORY]  # of users of whose creation nobody was told
+        return (True, False) if creators or actor in directory.unplaced else (False,)
+
     def fresh_answers(self, call: Call) -> list[Call]:
         """The uses of this operation's transaction that were told its first answer; all are told the same."""
         return [c for c in self._uses(call) if c.reply is not None and not is_reuse(c.reply)]
@@ -232,7 +243,7 @@ class Knowledge:
         assert not isinstance(call.command, spec.ReadMessages | spec.ListMembers | spec.ListChats)
         return self.scopes[spec.scope_of(call.command)]
 
-    @property
+    @functools.cached_property
     def answers_expire(self) -> bool:
         """Whether the ids show so much log time to have passed that answers to transactions may be forgotten."""
         stamps_ms = [m.message_id >> spec.TIME_SHIFT for e in self.logs.values() for m in e.known.values()]

@@ -22,12 +22,15 @@ linearizable exactly if every projection is. Operations on several logs, and ids
 judged in addition by ``across``, exactly but for the few cases named there. Whatever is lost makes the check more
 permissive, never less: each projected operation says less than the recorded one, so a violation found is one.
 
-Two things are not followed, with the same effect: the answer ``unknown-user`` to a repeated transaction on a chat is
-not compared with the user's creation (it may be an old answer), and one ``create_chat`` of unknown outcome may be
-taken for the creation of several chats whose first message nobody saw.
+Four things are not followed, with the same effect. One ``create_chat`` of unknown outcome may be taken for the creation
+of several chats whose first message nobody saw. A chat of which nobody learnt the id is not missed in lists of chats.
+That the actor of an effect which nobody saw existed by then is checked only if its creation had been acknowledged by
+the time of the call, or cannot have happened at all. And of the uses of a repeated transaction that was refused
+because its actor was unknown, only the earliest possible instant is compared with the actor's creation.
 
 *Limit.* Answers to transactions expire by log time, and a chat's partition knows only the log time that its own ids
 show. A history in which a transaction is used again more than ``RETENTION_MS`` of log time later is beyond this model.
+So is one that names chat 0, whose transactions ``spec.chat`` keeps in the same scope as those of ``create_chat``.
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ from harness.chat_model.claims import DIRECTORY, NOTHING, Claim
 from harness.chat_model.decode import Call, Decoder
 from harness.chat_model.evidence import Claimed
 from harness.chat_model.knowledge import Knowledge
-from harness.chat_model.sequential import Existence, Memory, Request
+from harness.chat_model.sequential import Existence, Memory, Request, Told
 from harness.chat_model.unanswered import request_of, unanswered
 from linearizability import UNKNOWN, Operation, Outcome
 from spec import chat as spec
@@ -96,7 +99,7 @@ def find_contradiction(knowledge: Knowledge) -> Contradiction | None:
     found: list[Contradiction] = []
     for log, evidence in knowledge.logs.items():
         rules = nogoods.nogoods(evidence, knowledge.scopes, knowledge.fillers[log], knowledge.answers_expire)
-        unanswered = (Claimed(c, NOTHING) for c in knowledge.calls if knowledge.is_bound_to(c, log))
+        unanswered = (Claimed(c, NOTHING) for c in knowledge.unanswered if knowledge.is_bound_to(c, log))
         one = assertions.find(log, [*evidence.claimed, *unanswered], rules, subject_of(log))
         if one is not None:
             found.append(one)
@@ -167,7 +170,7 @@ def _answered(knowledge: Knowledge, call: Call, log: int, claim: Claim) -> Opera
         actor_exists=(not unknown_user,),
         memory=Memory.ANSWER if call.index in knowledge.repeated else Memory.NOTHING,
     )
-    return _rewritten(call, request, reply)
+    return _rewritten(call, request, Told(reply) if isinstance(reply, spec.Messages) else reply)
 
 
 def _rewritten(call: Call, input: Request | Existence, output: object) -> Operation:

@@ -135,8 +135,21 @@ class Request:
         return isinstance(reply, spec.Rejected | spec.Unchanged) and self.memory is Memory.NOTHING
 
 
+class Told:
+    """A long reply as the output of an operation: compared by identity, so that nobody hashes it by its contents."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, reply: spec.Reply) -> None:
+        self.reply = reply
+
+    def __repr__(self) -> str:
+        return repr(self.reply)
+
+
 def step(request: Request, state: LogState, output: Any, apply: Apply = spec.apply) -> Iterator[LogState]:
-    """The states after ``request`` was answered by ``output`` (a ``spec.Reply``, or ``UNKNOWN``) in ``state``."""
+    """The states after ``request`` was answered by ``output`` (a reply, ``Told`` or ``UNKNOWN``) in ``state``."""
+    output = output.reply if isinstance(output, Told) else output
     most, least = request.claim.most, request.claim.least
     if most is not None and output is not UNKNOWN and not min(most, least) <= state.length <= most:
         return  # the answer tells at which lengths it can have been decided, and this is another one
@@ -162,16 +175,32 @@ def step(request: Request, state: LogState, output: Any, apply: Apply = spec.app
             if not directory:
                 after = after._replace(users=())
             after = forgetting(request, state.spec, after)
-            length = len(after.users) if directory else sum(len(chat.messages) for chat in after.chats)
-            if length > state.length:
+            length = entries_in(after, directory)
+            if length > entries_in(state.spec, directory):
                 if is_allowed(request, after, length) and is_paid(request.evidence, after, state.length):
-                    yield LogState(after, length)
+                    yield LogState(after, length) if directory else beyond(request.evidence, state, after, length)
             elif request.must_append:
                 continue
             elif after == state.spec:
                 yield state
             else:
-                yield LogState(after, length)
+                yield LogState(after, state.length)
+
+
+def entries_in(state: spec.State, directory: bool) -> int:
+    return len(state.users) if directory else sum(len(chat.messages) for chat in state.chats)
+
+
+def beyond(evidence: Evidence, before: LogState, after: spec.State, length: int) -> LogState:
+    """The state after an entry at ``length``. Of leaves beyond the last known entry only the members are kept.
+
+    Nobody saw these entries, nor how many there are: so their order makes no difference, and neither must the state.
+    """
+    if length <= evidence.last:
+        return LogState(after, length)
+    (chat,) = after.chats
+    chat = chat._replace(messages=chat.messages[: evidence.last])
+    return LogState(after._replace(chats=(chat,), last_id=before.spec.last_id), evidence.last + 1)
 
 
 def forgetting(request: Request, before: spec.State, after: spec.State) -> spec.State:

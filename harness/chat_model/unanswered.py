@@ -34,13 +34,13 @@ UNSEEN = "\0unseen"
 
 def unanswered(knowledge: Knowledge, log: int) -> list[Call]:
     """The operations of unknown outcome that may have to do with a log, in the order of their calls."""
-    near = [call for call in knowledge.calls if knowledge.is_bound_to(call, log)]
+    near = [call for call in knowledge.unanswered if knowledge.is_bound_to(call, log)]
     near += knowledge.fillers[log]
     if log == DIRECTORY:  # the directory keeps the first answers to create_chat, if they are asked for again
         near += [
             call
-            for call in knowledge.calls
-            if call.reply is None and isinstance(call.command, spec.CreateChat) and call.index in knowledge.repeated
+            for call in knowledge.unanswered
+            if isinstance(call.command, spec.CreateChat) and call.index in knowledge.repeated
         ]
     return sorted(near, key=lambda call: (call.operation.call, call.index))
 
@@ -70,7 +70,7 @@ def _used_once(knowledge: Knowledge, call: Call, log: int) -> Request | None:
         if not evidence.unplaced and not evidence.holes:
             return None
         return Request(call, command, evidence, NOTHING, ids=_possible_ids(knowledge, call, log), must_append=True)
-    is_leaver = isinstance(command, spec.Leave) and command.actor in evidence.leavers
+    is_leaver = isinstance(command, spec.Leave) and call.operation.call <= evidence.leavers.get(command.actor, -1)
     if not is_leaver and not _may_fill(call, evidence):
         return None
     alike: spec.Command = command
@@ -108,7 +108,7 @@ def _with_first_answer(knowledge: Knowledge, call: Call, log: int, told: Call) -
 def _used_again(knowledge: Knowledge, call: Call, log: int) -> Request:
     evidence = knowledge.logs[log]
     matters_refused = knowledge.is_asked_for_again(call)
-    exists = (True, False) if matters_refused else (True,)
+    exists = knowledge.may_exist(call)
     only: int | None = None
     ids = _possible_ids(knowledge, call, log)
     if knowledge.is_bound_to(call, log) and not knowledge.answers_expire:

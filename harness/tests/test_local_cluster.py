@@ -75,6 +75,9 @@ class Cluster:
         for node in (1, 2, 3):
             try:
                 leader = int(self.call(node, "GET", "/v1/status")["leader_id"])
+            except urllib.error.HTTPError as error:
+                error.close()
+                continue
             except OSError:
                 continue
             if leader:
@@ -92,6 +95,7 @@ class Cluster:
                 if result := attempt():
                     return result
             except urllib.error.HTTPError as error:
+                error.close()
                 if error.code < 500:
                     raise
             except OSError:
@@ -225,5 +229,6 @@ def test_mistakes_of_the_operator_are_named_and_lose_nothing(cluster: Cluster, t
     with cluster.up():
         with pytest.raises(urllib.error.HTTPError) as taken:
             cluster.call(1, "POST", "/v1/users", {"username": "ann"})
+        taken.value.close()
         assert taken.value.code == 409
         assert cluster.persist(3, "GET", "/v1/users/me/chats", user=user)["items"] == []

@@ -191,9 +191,14 @@ def split_votes_end(core_class: type[Core]) -> None:
         world = World(3, core_class)
         chance = random.Random(seed)
         for _ in range(12 * world.election_ticks):
-            for member in world.members:  # all clocks first, then all messages: the worst case for a split vote
+            for member in world.members:
                 world.tick(member, entropy=chance.randrange(1 << 16))
-            world.settle()
+            for _ in range(6):  # in lockstep, the worst case for a split vote: promises and votes cross on their way
+                for member in world.members:
+                    world.flush(member)
+                for pair, count in [(pair, len(link)) for pair, link in world.links.items()]:
+                    for _ in range(count):
+                        world.deliver(*pair)
         must(world.leader() is not None, "votes split for ever")
 
 

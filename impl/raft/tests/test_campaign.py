@@ -67,7 +67,7 @@ def test_many_seeds(chunk: int, kind: str) -> None:
     for nodes in (3, 5):
         reached.update(run(kind, nodes, range(1000 + chunk * 200, 1000 + (chunk + 1) * 200)))
     if kind == "faults":
-        assert reached["committed entry replaced at a minority"] + reached["commit by a deposed leader"] > 0
+        assert [event for event in SEEN if not reached[event]] == []
 
 
 def test_same_seed_same_run() -> None:
