@@ -12,6 +12,7 @@ Theory of operation
     evidence     what all answers say about the entries of one log; what may have filled its holes
     knowledge    evidence of all logs; operations of unknown outcome bound to their entries
     projection   the history of each log, as a partition of its own; says what is lost, and that it is harmless
+    unanswered   what operations of unknown outcome can have had to do with it
     sequential   the step of a partition: ``spec.chat.apply``, pruned by evidence
     nogoods      what cannot be true together in one log, whatever the order
     across       the same between logs: ids and time

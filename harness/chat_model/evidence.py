@@ -113,8 +113,8 @@ def first_window_broken(claimed: Sequence[Claimed]) -> tuple[Claimed, Claimed] |
 
     The pair is (earlier, later): the earlier one had returned, with at least p entries in the log, before the later
     one was called, which says that the log had fewer than p. Because a log only grows, such a pair exists if and only
-    if no assignment of instants fits all windows (see ``docs``: instants of the entries form a chain, and bounds on
-    a chain are consistent exactly if they are pairwise). Of several, the one that was noticed first in real time; the
+    if no assignment of instants fits all windows: the instants of the entries form a chain, and bounds on a chain are
+    consistent exactly if they are pairwise. Of several, the one that was noticed first in real time; the
     earlier of the pair is the first that told of p.
     """
     calls = sorted((c for c in claimed if c.claim.most is not None), key=lambda c: c.call.operation.call)

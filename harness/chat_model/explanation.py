@@ -180,7 +180,7 @@ def told(call: Call) -> str:
     if isinstance(reply, spec.Rejected):
         return f"rejected, {reply.reason}, as of {reply.as_of}"
     if isinstance(reply, spec.UserCreated):
-        return f"user {reply.user_id}, the {reply.as_of}th"
+        return f"user {reply.user_id}, number {reply.as_of}"
     if isinstance(reply, spec.ChatCreated):
         return f"chat {reply.chat_id}"
     return f"nothing changed as of {reply.as_of}"

@@ -29,7 +29,7 @@ from linearizability import UNKNOWN
 from spec import chat as spec
 
 UNSEEN = "\0unseen"
-"""Transaction and text of a message that nobody saw. No client uses it: the service takes no zero in a text."""
+"""Transaction and text of a message that nobody saw. None of our clients uses it."""
 
 
 def unanswered(knowledge: Knowledge, log: int) -> list[Call]:
