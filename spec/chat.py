@@ -36,8 +36,8 @@ TIME_SHIFT = 22
 RETENTION_MS = 24 * 60 * 60 * 1000
 """How long, in log time, the first answer to a transaction is remembered: longer than any client retries."""
 
-DIRECTORY = 0
-"""The scope of transactions that belong to no chat."""
+NEW_CHATS = "chats"
+"""The scope of transactions that create a chat: no chat id, whatever ids clients make up."""
 
 
 # --- what a chat is made of ------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def scope_of(command: Write) -> tuple[int | str, ...]:
     if isinstance(command, CreateUser):
         return ("user", command.username, command.txn_id)
     if isinstance(command, CreateChat):
-        return (DIRECTORY, command.actor, command.txn_id)
+        return (NEW_CHATS, command.actor, command.txn_id)
     return (command.chat_id, command.actor, command.txn_id)
 
 

@@ -284,7 +284,7 @@ def _askers(evidence: Evidence, entry: spec.Message, scopes: Scopes) -> Sequence
     if evidence.key == DIRECTORY:
         return scopes.get(("user", entry.text, entry.txn_id), ())
     if entry.kind == "create":
-        return scopes.get((spec.DIRECTORY, entry.author, entry.txn_id), ())
+        return scopes.get((spec.NEW_CHATS, entry.author, entry.txn_id), ())
     return scopes.get((evidence.key, entry.author, entry.txn_id), ())
 
 

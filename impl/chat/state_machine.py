@@ -82,8 +82,11 @@ without making a batch much longer."""
 BODY_DIGEST_BYTES: Final = 32
 """BLAKE2b-256: wide enough that nobody can find two bodies that pass for the same."""
 
-DIRECTORY: Final = 0
-"""The scope of transactions that belong to no chat, and an id that is never given out."""
+NEW_CHATS: Final = "chats"
+"""The scope of transactions that create a chat: no chat id, whatever ids clients make up."""
+
+NEVER_AN_ID: Final = 0
+"""An id that is never given out."""
 
 QUERIES: Final = (ReadMessages, ListMembers, ListChats)
 
@@ -523,7 +526,7 @@ def scope_of(command: Write) -> bytes:
     if isinstance(command, CreateUser):
         return _encoder.encode(("user", command.username, command.txn_id))
     if isinstance(command, CreateChat):
-        return _encoder.encode((DIRECTORY, command.actor, command.txn_id))
+        return _encoder.encode((NEW_CHATS, command.actor, command.txn_id))
     return _encoder.encode((command.chat_id, command.actor, command.txn_id))
 
 
@@ -554,4 +557,4 @@ def refuse(standing: Standing) -> Rejected | None:
 
 def storable(some_id: int) -> int:
     """The id itself if SQLite can hold it, otherwise one that names nothing: both are equally unknown."""
-    return some_id if -ID_MAX <= some_id <= ID_MAX else DIRECTORY
+    return some_id if -ID_MAX <= some_id <= ID_MAX else NEVER_AN_ID

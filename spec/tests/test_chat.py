@@ -146,3 +146,8 @@ def test_the_same_transaction_id_is_free_in_another_scope() -> None:
         *ANN_HAS_TEA, CreateChat(ANN, "u", "coffee"), Send(ANN, TEA, "t", "a"), Send(ANN, 3, "t", "b")
     )
     assert [type(reply) for reply in replies[2:]] == [spec.ChatCreated, Posted, Posted]
+
+
+def test_a_command_on_a_chat_that_nobody_made_does_not_spend_the_id_of_a_creation() -> None:
+    _, replies = carried_out(*ANN_HAS_TEA, Send(ANN, 0, "u", "a"), CreateChat(ANN, "u", "coffee"))
+    assert [type(reply) for reply in replies[2:]] == [spec.Rejected, spec.ChatCreated]
