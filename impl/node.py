@@ -62,8 +62,8 @@ from impl.chat.service import NodeStatus, NotDone, OutcomeUnknown
 from impl.chat.snowflake import Snowflakes
 from impl.chat.state_machine import ChatStateMachine
 from impl.config import NodeConfig
-from impl.network.wire import Forward, ForwardReply, WireMessage
-from impl.raft import CheckedCore, Core, Settings
+from impl.network.wire import BadFrame, Forward, ForwardReply, WireMessage
+from impl.raft import CheckedCore, Core, ProtocolViolation, Settings
 from impl.raft.events import Effects, Event, Persist, Persisted, Propose, Read, Receive, Tick, Unreachable
 from impl.raft.messages import NOBODY, Entry, NodeId
 from impl.storage.disk import Disk
@@ -82,6 +82,9 @@ LEADER_WAIT_S = 1.5
 MAX_GROUP_BYTES = 2 * 1024 * 1024
 """Payload of the proposals handed to the core at once, and of the batches written as one frame: large enough that a
 sync is shared by all who wait, well below what one frame of the log may hold."""
+
+MAX_APPLY_ENTRIES = 512
+"""Applied in one transaction: a node that replays a long log keeps what it has done, and answers queries in between."""
 
 MAX_CATCH_UP_TICKS = 2
 """After a pause of the process, time is not made up for: a burst of ticks would start an election on old news."""
@@ -112,6 +115,17 @@ class RunBlocking(Protocol):
     """Runs a function that may block, and waits for it to its end whatever is cancelled meanwhile."""
 
     async def __call__(self, function: Callable[..., T], /, *arguments: Any) -> T: ...
+
+
+class _InThread:
+    """Worker threads of the node's own: one for the log, one for the state machine. Others, name resolution say, may
+    hang in the common pool."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(2)
+
+    async def __call__(self, function: Callable[..., T], /, *arguments: Any) -> T:
+        return await trio.to_thread.run_sync(function, *arguments, limiter=self._limiter)
 
 
 class _Slot:
@@ -175,25 +189,27 @@ class Node:
         clock_ms: Callable[[], int],
         *,
         database: Path | str | None = None,
-        run_blocking: RunBlocking = trio.to_thread.run_sync,
+        run_blocking: RunBlocking | None = None,
     ) -> None:
         """Open the data directory and recover what it holds.
 
         ``clock_ms`` gives Unix milliseconds, for stamps only. ``database`` is the state machine's file, in the data
         directory unless named. ``run_blocking`` runs what waits for a disk; a simulation, whose disk does not wait,
-        runs it in place, because threads know nothing of virtual time.
+        runs it in place, because threads know nothing of virtual time. By default it runs in threads that nothing else
+        can use up.
 
         Raises ``StorageError`` if the directory is damaged, in use, or another node's.
         """
         self.config = config
         self.incarnation = secrets.token_hex(8)
         self._random = random
-        self._run_blocking = run_blocking
+        self._run_blocking = _InThread() if run_blocking is None else run_blocking
         self._wal, recovered = self.wal_class.open(
             disk, config.data_dir, Identity(cluster=config.cluster, node_id=config.node_id)
         )
+        machine = None
         try:
-            self._machine = self.state_machine_class.open(database or config.data_dir / "chat.db")
+            machine = self._machine = self.state_machine_class.open(database or config.data_dir / "chat.db")
             core_class = CheckedCore if config.check_invariants and self.core_class is Core else self.core_class
             self._core = core_class(
                 Settings(
@@ -206,7 +222,15 @@ class Node:
                 recovered.entries,
                 self._machine.applied_index,
             )
+            if self._core.log.term_at(machine.applied_index) != machine.applied_term:
+                raise ProtocolViolation(
+                    f"{config.data_dir} holds a state of term {machine.applied_term} at entry {machine.applied_index} "
+                    "that its log does not lead to: chat.db comes from another node or cluster; move it away, and the "
+                    "node makes it anew from its log"
+                )
         except BaseException:
+            if machine is not None:
+                machine.close()
             self._wal.close()
             raise
         if recovered.cut_bytes:
@@ -329,7 +353,8 @@ class Node:
         self._reign = (self._core.term, self._core.leader_id)
         log.info("leader", term=self._core.term, leader=self._core.leader_id, role=self._core.role)
         if self._core.leader_id == NOBODY:
-            self._leader_known = trio.Event()
+            if self._leader_known.is_set():  # else somebody may be waiting for it
+                self._leader_known = trio.Event()
         else:
             self._leader_known.set()
         for token, slot in self._slots.items():
@@ -392,7 +417,9 @@ class Node:
         while True:
             await self._apply_wake.wait()
             self._apply_wake = trio.Event()
-            entries, self._to_apply = self._to_apply, []
+            entries, self._to_apply = self._to_apply[:MAX_APPLY_ENTRIES], self._to_apply[MAX_APPLY_ENTRIES:]
+            if self._to_apply:
+                self._apply_wake.set()
             reachable = entries[-1].index if entries else self._machine.applied_index
             queries = []
             while self._queries and self._queries[0].index <= reachable:
@@ -442,13 +469,13 @@ class Node:
                     return await self._forward(command, leader_id, deadline)
                 except _Overtaken:
                     maybe_done = maybe_done or isinstance(command, WRITES)
+                    problem = NotDone("lost-leadership", "the leader lost its office before it answered")
                 except NotDone as error:
+                    problem = error
+                if problem.reason not in RETRIED or trio.current_time() + RETRY_PAUSE_S >= deadline:
                     if maybe_done:
-                        problem: Exception = OutcomeUnknown(f"an earlier attempt may have succeeded; the last: {error}")
-                    else:
-                        problem = error
-                    if error.reason not in RETRIED or trio.current_time() + RETRY_PAUSE_S >= deadline:
-                        raise problem from error
+                        raise OutcomeUnknown(f"an earlier attempt may have succeeded; the last: {problem.detail}")
+                    raise problem
                 await trio.sleep(RETRY_PAUSE_S)
         finally:
             self._open_requests -= 1
@@ -496,6 +523,8 @@ class Node:
                 return reply
             finally:
                 del self._slots[token]
+                self._queries = [waiting for waiting in self._queries if waiting.token != token]
+                heapq.heapify(self._queries)
         raise NotDone("read-timeout", "leadership could not be confirmed in time: this node may be cut off")
 
     async def read_index(self) -> int:
@@ -543,6 +572,10 @@ class Node:
                 reply = await slot.wait()
                 assert not isinstance(reply, int)
                 return reply
+        except OutcomeUnknown as error:
+            if isinstance(command, WRITES):
+                raise
+            raise NotDone("read-timeout", error.detail) from error  # a query has no effect to be unsure of
         finally:
             del self._slots[token], self._forwarded_to[token]
         if isinstance(command, WRITES):
@@ -583,19 +616,25 @@ class Node:
         self, message: Forward, outcome: str, *, reply: bytes = b"", reason: str = "", detail: str = ""
     ) -> None:
         assert self._network is not None
-        self._network.send(
-            ForwardReply(
-                group=message.group,
-                source=self.config.node_id,
-                target=message.source,
-                incarnation=message.incarnation,
-                request=message.request,
-                outcome=outcome,
-                reply=reply,
-                reason=reason,
-                detail=detail,
-            )
+        answer = ForwardReply(
+            group=message.group,
+            source=self.config.node_id,
+            target=message.source,
+            incarnation=message.incarnation,
+            request=message.request,
+            outcome=outcome,
+            reply=reply,
+            reason=reason,
+            detail=detail,
         )
+        try:
+            self._network.send(answer)
+        except BadFrame as error:  # one reply that does not fit a frame must not end the node
+            self._network.send(
+                msgspec.structs.replace(
+                    answer, outcome="unknown", reply=b"", detail=f"the reply cannot be sent: {error}"
+                )
+            )
 
     def _finish_forward(self, message: ForwardReply) -> None:
         slot = self._slots.get(message.request)
@@ -603,7 +642,10 @@ class Node:
             return
         match message.outcome:
             case "ok":
-                slot.put(decode_reply(message.reply))
+                try:
+                    slot.put(decode_reply(message.reply))
+                except msgspec.DecodeError as error:
+                    slot.put(OutcomeUnknown(f"the reply of node {message.source} is of another release: {error}"))
             case "not-done":
                 slot.put(NotDone(message.reason, message.detail))
             case "overtaken":

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ from random import Random
 import structlog
 import trio
 
+from impl.chat.database import StateUnusable
+from impl.chat.state_machine import UnusableEntry
 from impl.config import ConfigError, NodeConfig, load_config, parse_address
 from impl.http.app import create_app
 from impl.http.server import CannotListen, serve
@@ -36,7 +39,20 @@ PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
 EXIT_STOPPED = 1
 EXIT_USAGE = 2
 
-OPERATOR_ERRORS = (ConfigError, AddressInUse, CannotListen, WrongIdentity, DirectoryInUse, LogDamaged, FormatTooNew)
+OPERATOR_ERRORS = (
+    ConfigError,
+    AddressInUse,
+    CannotListen,
+    WrongIdentity,
+    DirectoryInUse,
+    LogDamaged,
+    FormatTooNew,
+    StateUnusable,
+)
+"""The operator can mend these, and nothing was lost."""
+
+STOPPING_ERRORS = (StorageError, ProtocolViolation, UnusableEntry, sqlite3.Error)
+"""The node cannot go on: its disk failed, or its state is known to be wrong."""
 
 
 def unix_ms() -> int:
@@ -126,7 +142,7 @@ def explain(raised: BaseException) -> int:
     """Say why the process ends, in words, and return its exit status. Re-raises what nobody planned for."""
     errors = leaves(raised)
     for error in errors:
-        if not isinstance(error, (*OPERATOR_ERRORS, StorageError, ProtocolViolation, KeyboardInterrupt)):
+        if not isinstance(error, (*OPERATOR_ERRORS, *STOPPING_ERRORS, KeyboardInterrupt)):
             raise raised
     for error in errors:
         if not isinstance(error, KeyboardInterrupt):

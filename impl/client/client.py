@@ -191,7 +191,7 @@ class Client:
         return await self._expect(command, commands.Posted)
 
     async def read(self, chat_id: int, *, after: int = 0, limit: int = 100) -> commands.Messages:
-        """The messages with ``seq > after``, the oldest first, at most ``limit`` (1 to 1,000) of them."""
+        """The messages with ``seq > after``, the oldest first, at most ``limit`` (1 to 250) of them."""
         return await self._expect(commands.ReadMessages(self._actor(), chat_id, after, limit), commands.Messages)
 
     async def members(self, chat_id: int) -> commands.Members:
@@ -315,7 +315,7 @@ class Client:
                     headers=headers,
                     timeout=httpx2.Timeout(None, connect=before_sending_s, pool=before_sending_s),
                 )
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 attempt = outcomes.of_error(error)
             else:
                 attempt = outcomes.of_response(request, response.status_code, response.content)

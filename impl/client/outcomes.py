@@ -79,7 +79,7 @@ def of_response(request: Request, status: int, body: bytes) -> Attempt:
     return Attempt(Outcome.UNKNOWN, "timeout" if type_ == wire.OUTCOME_UNKNOWN else "failed", detail)
 
 
-def of_error(error: httpx2.TransportError) -> Attempt:
+def of_error(error: httpx2.RequestError) -> Attempt:
     """The attempt that ended without a complete response."""
     detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, NOTHING_SENT):

@@ -12,7 +12,7 @@ bytes to hold a connection is rid of."""
 
 TEXT_MAX_CHARACTERS = 4_000
 """Of a message, in Unicode code points. What the field's chat services allow (2,000 to 10,000), and small enough that
-a full page of messages stays within tens of megabytes."""
+a full page of messages stays within megabytes."""
 
 USERNAME_MAX_CHARACTERS = 64
 """Fits a column of a terminal client, and is what ASVS and the field call enough."""
@@ -24,8 +24,9 @@ and each can stand in a URL, a file name and a mention without quoting."""
 CHAT_NAME_MAX_CHARACTERS = 200
 """A line of text, not a message; in Unicode code points."""
 
-PAGE_MAX_ITEMS = 1_000
-"""Of one page of messages: a page is built in memory and blocks the node's other requests while it is encoded."""
+PAGE_MAX_ITEMS = 250
+"""Of one page of messages: a page is built in memory, blocks the node's other requests while it is encoded, and must
+fit one frame between nodes (8 MiB) when a follower passes it on: 250 texts of 4,000 four-byte characters are 4 MB."""
 
 PAGE_DEFAULT_ITEMS = 100
 """When the client does not say: a screenful or two."""

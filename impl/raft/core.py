@@ -73,6 +73,10 @@ MAX_GATED_MESSAGES = 1024
 """Messages that wait for this node's disk. A leader has tens of appends in flight and a handful of rounds; beyond that
 the disk hangs, and the oldest are dropped as if the network had lost them."""
 
+STALLED_ELECTION_TIMEOUTS = 5
+"""How many election timeouts a leader waits for its own disk before it gives up its office: well beyond a slow sync,
+and soon enough that clients do not wait long for a leader that can serve them."""
+
 NO_ROUND = 0
 """The round of an answer to an append of an older term: rounds of a term begin at 1, so it confirms nothing."""
 
@@ -191,6 +195,7 @@ class Core:
         self._saved = hard_state
         self._sequence = 0
         self._durable_sequence = 0
+        self._stalled_ticks = 0  # since the disk last reported anything, while it owes a report
         self._vote_sequence = 0
         self._gated: deque[tuple[int, Message]] = deque(maxlen=MAX_GATED_MESSAGES)  # (batch to be durable first, …)
         self._gated_now: list[Message] = []  # of this step: they wait for the batch that the step ends with
@@ -240,6 +245,7 @@ class Core:
     # --- time ------------------------------------------------------------------------------------------------------
 
     def _tick(self, entropy: int) -> None:
+        self._stalled_ticks = self._stalled_ticks + 1 if self._durable_sequence < self._sequence else 0
         if self.role == "candidate" and self._durable_sequence < self._vote_sequence:
             return  # its requests have not left: an election is not over before it began, however slow the disk
         self._ticks_since_contact += 1
@@ -252,6 +258,11 @@ class Core:
             self._become_pre_candidate()
 
     def _tick_leader(self) -> None:
+        if self._stalled_ticks >= STALLED_ELECTION_TIMEOUTS * self.settings.election_ticks:
+            # Heartbeats need no disk: without this, a leader that can commit nothing would keep its office for ever.
+            # Its own requests for votes wait for the disk, so it does not come back before the disk does.
+            self._become_follower(self.term, NOBODY)
+            return
         if self._ticks_since_contact >= self.settings.election_ticks:
             self._ticks_since_contact = 0
             active = [peer for peer, progress in self._progress.items() if progress.recent_active]
@@ -663,6 +674,7 @@ class Core:
                 f"batch {sequence} reported durable after {self._durable_sequence}, of {self._sequence} given out"
             )
         self._durable_sequence = sequence
+        self._stalled_ticks = 0
         self.log.persisted(sequence)
         if self.role == "candidate" and sequence >= self._vote_sequence:
             self._votes[self.node_id] = True

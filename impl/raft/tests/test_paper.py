@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from impl.raft.core import Core, ProtocolViolation, Settings
+from impl.raft.core import STALLED_ELECTION_TIMEOUTS, Core, ProtocolViolation, Settings
 from impl.raft.events import Effects, Persisted, Propose, Read, Receive, Tick, Unreachable
 from impl.raft.messages import (
     AppendEntries,
@@ -440,3 +440,39 @@ def test_settings_say_what_is_wrong(arguments: dict[str, object], complaint: str
     defaults: dict[str, object] = {"node_id": 1, "voters": (1, 2, 3)}
     with pytest.raises(ValueError, match=complaint):
         Settings(**{**defaults, **arguments})  # type: ignore[arg-type]
+
+
+# --- beyond the paper: disks -------------------------------------------------------------------------------------
+
+
+def test_a_leader_whose_disk_hangs_steps_down_and_does_not_come_back_before_the_disk_does() -> None:
+    core = leader()
+    election_ticks = core.settings.election_ticks
+
+    def acknowledged_tick() -> None:
+        for message in core.step(Tick(0)).send:
+            if isinstance(message, AppendEntries):
+                core.step(Receive(AppendEntriesResponse(0, message.target, 1, core.term, True, 1, 0, 0, message.round)))
+
+    effects = core.step(Propose(((1, b"x"),)))
+    for _ in range(STALLED_ELECTION_TIMEOUTS * election_ticks - 1):
+        acknowledged_tick()
+    assert core.role == "leader", "a slow sync is no reason"
+    acknowledged_tick()
+    assert core.role == "follower"
+    sent = [message for _ in range(10 * election_ticks) for message in core.step(Tick(0)).send]
+    assert sent == [], "what it has to say waits for the disk"
+    assert any(isinstance(message, RequestVote) for message in durable(core, effects).send)
+
+
+def test_a_leader_whose_disk_is_slow_but_works_stays() -> None:
+    core = leader()
+    for token in range(1, 10):
+        effects = core.step(Propose(((token, b"x"),)))
+        for _ in range((STALLED_ELECTION_TIMEOUTS - 1) * core.settings.election_ticks):
+            for message in core.step(Tick(0)).send:
+                if isinstance(message, AppendEntries):
+                    answered = AppendEntriesResponse(0, message.target, 1, core.term, True, 1, 0, 0, message.round)
+                    core.step(Receive(answered))
+        durable(core, effects)
+        assert core.role == "leader"
