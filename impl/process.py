@@ -17,6 +17,7 @@ import signal
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -55,9 +56,21 @@ STOPPING_ERRORS = (StorageError, ProtocolViolation, UnusableEntry, sqlite3.Error
 """The node cannot go on: its disk failed, or its state is known to be wrong."""
 
 
-def unix_ms() -> int:
-    """The machine's clock: Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
+class SteadyClock:
+    """Unix time in milliseconds, as the machine's clock had it when the process began, carried on by the monotonic one.
+
+    Stamps decide when answers to transactions expire. A clock that is set forward by a day under a running leader must
+    not make the service forget what it has answered a second ago; so a running node does not look at that clock again.
+    """
+
+    def __init__(
+        self, wall_ns: Callable[[], int] = time.time_ns, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self._monotonic_ns = monotonic_ns
+        self._offset_ns = wall_ns() - monotonic_ns()
+
+    def __call__(self) -> int:
+        return (self._offset_ns + self._monotonic_ns()) // 1_000_000
 
 
 async def run_node(
@@ -68,7 +81,7 @@ async def run_node(
 ) -> None:
     """Run a node on the real disk, network and clock until cancelled or told to stop by a signal."""
     random = Random()  # seeded by the system: real nodes must not draw the same election timeouts
-    node = node_class(config, RealDisk(), random, unix_ms)
+    node = node_class(config, RealDisk(), random, SteadyClock())
     network = TcpNetwork(
         identity=Identity(config.cluster, config.node_id, node.incarnation),
         listen=parse_address(config.peer),
