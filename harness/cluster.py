@@ -11,8 +11,10 @@ line there: a file never blocks the node that writes it, as a full pipe would. E
 own, as Ctrl-C is meant for the harness, which then ends them in order. And each asks the kernel to be killed when the
 harness ends: none outlives it, not even one that is stopped.
 
-A node is ``down``, ``up`` or ``paused``. A node that ends although nobody ended it is reported as a crash: the
-run's verdict will not be ``valid``, whatever the history says.
+A node is ``down``, ``up`` or ``paused``. An end that nobody asked for, and one after SIGTERM that is not in order, is a
+*disorder*: the run's verdict will not be ``valid``, whatever the history says. Whoever looks at the process may find
+it: the watch, or a fault or the end of the run that comes to a node which has ended already. Each disorder is therefore
+kept with its node until ``take_disorders`` collects it. A node that lives until SIGKILL ended as it was meant to.
 """
 
 from __future__ import annotations
@@ -40,8 +42,9 @@ HOST = "127.0.0.1"
 READY_TIMEOUT_S = 20.0
 """From exec to ready: a second when idle, several when three Pythons start on two busy cores and replay their logs."""
 
-STOP_TIMEOUT_S = 5.0
-"""For an orderly end after SIGTERM; then SIGKILL."""
+STOP_TIMEOUT_S = 15.0
+"""For an orderly end after SIGTERM; then SIGKILL, and the run is not valid. A node that is idle ends within a second;
+on a busy machine it may wait long for a processor."""
 
 REAP_TIMEOUT_S = 5.0
 """For the kernel to take down a process after SIGKILL."""
@@ -74,6 +77,7 @@ class Node:
     state: NodeState = "down"
     process: subprocess.Popen[bytes] | None = None
     crashed: str = ""  # why it ended by itself since the last start, or empty
+    disorders: list[str] = field(default_factory=list)  # in words, of all its lives; see ``take_disorders``
     starts: int = 0
     _log_offset: int = field(default=0, repr=False)
 
@@ -121,24 +125,42 @@ class Node:
 
     async def kill(self) -> None:
         """SIGKILL, and wait until the process is gone. It also ends a stopped process."""
+        self.note_crash()
         if self.state == "down":
             return
         self.state = "down"
         self._signal(signal.SIGKILL)
         await self._reap(REAP_TIMEOUT_S)
+        if self._returncode not in (None, -signal.SIGKILL):  # it was quicker
+            self._note("ended by itself")
 
     async def stop(self) -> bool:
-        """SIGTERM, and SIGKILL if that does not end it in time; returns whether it ended in order."""
+        """SIGTERM, and SIGKILL if that does not end it in time; returns whether it ended in order, if it had to end."""
+        if self.note_crash():
+            return False
         if self.state == "down":
             return True
         self.resume()
         self.state = "down"
         self._signal(signal.SIGTERM)
-        if await self._reap(STOP_TIMEOUT_S):
-            return True
-        self._signal(signal.SIGKILL)
-        await self._reap(REAP_TIMEOUT_S)
-        return False
+        if not await self._reap(STOP_TIMEOUT_S):
+            self._signal(signal.SIGKILL)
+            await self._reap(REAP_TIMEOUT_S)
+            self._note(f"did not end within {STOP_TIMEOUT_S:g} s of SIGTERM")
+            return False
+        if self._returncode != 0:
+            self._note("did not end in order after SIGTERM")
+            return False
+        return True
+
+    def kill_now(self) -> None:
+        """SIGKILL at once, and wait only as long as the kernel needs: the last resort."""
+        self.note_crash()
+        if self.process is not None and self.process.poll() is None:
+            self.state = "down"
+            self.process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
 
     def pause(self) -> None:
         """SIGSTOP: alive for the kernel, which keeps its sockets, and silent for everybody else."""
@@ -157,11 +179,18 @@ class Node:
         if self.state == "down" or self.process is None or self.process.poll() is None:
             return False
         self.state = "down"
-        self.crashed = (
-            f"node {self.node_id} ended by itself ({exit_words(self.process.returncode)}); "
-            f"its log ends:\n{self.log_tail()}"
-        )
+        self.crashed = self._note("ended by itself")
         return True
+
+    @property
+    def _returncode(self) -> int | None:
+        return None if self.process is None else self.process.returncode
+
+    def _note(self, disorder: str) -> str:
+        how = "" if self._returncode is None else f" ({exit_words(self._returncode)})"
+        words = f"node {self.node_id} {disorder}{how}; its log ends:\n{self.log_tail()}"
+        self.disorders.append(words)
+        return words
 
     def log_tail(self) -> str:
         """The last lines of the log since the last start, for an error message."""
@@ -224,18 +253,23 @@ class Cluster:
     def kill_now(self) -> None:
         """SIGKILL to everything at once, without waiting: the last resort."""
         for node in self.nodes.values():
-            if node.process is not None and node.process.poll() is None:
-                node.process.kill()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    node.process.wait(1)
+            node.kill_now()
 
     async def watch_for_crashes(self, note: Callable[[str], None]) -> None:
         """Call ``note`` with the words for it each time a node ends by itself; until cancelled."""
         while True:
             for node in self.nodes.values():
-                if node.note_crash():
-                    note(node.crashed)
+                node.note_crash()
+            for disorder in self.take_disorders():
+                note(disorder)
             await trio.sleep(CRASH_POLL_S)
+
+    def take_disorders(self) -> list[str]:
+        """How nodes ended that should not have, or not in this manner, in words: each is told once."""
+        taken = [disorder for node in self.nodes.values() for disorder in node.disorders]
+        for node in self.nodes.values():
+            node.disorders.clear()
+        return taken
 
 
 async def prepare(directory: Path, *, nodes: int, name: str, bug: str = "") -> Cluster:

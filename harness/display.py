@@ -20,7 +20,6 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.cluster import Cluster
-from harness.faults.families import FAMILIES
 from harness.faults.nemesis import Nemesis
 from harness.observer import Observer
 from harness.params import RunParams
@@ -31,6 +30,9 @@ REFRESH_S = 0.25
 EVENTS_SHOWN = 8
 
 RATE_WINDOW_S = 1.0
+
+FAULT_COLOUR, HEALED_COLOUR, CRASH_COLOUR = "yellow", "green", "red"
+"""By name: the terminal's owner has chosen what these look like. Families have colours in the report only."""
 
 PLAIN_LINE_EVERY_S = 5.0
 """Without a terminal: a line of progress this often."""
@@ -92,7 +94,7 @@ class Display(Protocol):
         ...
 
     def event(self, view: View, text: str, colour: str) -> None:
-        """Something happened; ``colour`` is that of its fault family, or empty."""
+        """Something happened; ``colour`` is one that a terminal knows by name, or empty."""
         ...
 
     def refresh(self, view: View) -> None:
@@ -193,10 +195,5 @@ class LivePicture:
                 if node in fault.nodes
             )
             style = "bold green" if role == "leader" else "" if state == "up" else "red"
-            table.add_row(str(node), state, role, term, applied, Text(hit, "yellow"), style=style)
+            table.add_row(str(node), state, role, term, applied, Text(hit, FAULT_COLOUR), style=style)
         return table
-
-
-def colour_of(family: str) -> str:
-    """The colour of a fault family, or an empty string."""
-    return next((known.colour for name, known in FAMILIES.items() if name == family), "")

@@ -180,11 +180,12 @@ class Link:
         finally:
             self._connections.discard(connection)
             self._reset += connection.reset
-            for stream in filter(None, (connection.near, connection.far)):
-                if connection.reset:
-                    await close_with_reset(stream)
-                else:
-                    await trio.aclose_forcefully(stream)
+            with trio.CancelScope(shield=True):  # closing waits for nothing; cut short, it would leave the second open
+                for stream in filter(None, (connection.near, connection.far)):
+                    if connection.reset:
+                        await close_with_reset(stream)
+                    else:
+                        await trio.aclose_forcefully(stream)
 
     async def _connect_and_pump(self, connection: Connection) -> None:
         while not all(valve.is_open for valve in self.valves.values()):

@@ -29,7 +29,7 @@ from typing import Any
 import trio
 
 from harness.cluster import Cluster, NodeFailed, prepare
-from harness.display import REFRESH_S, Display, View, colour_of
+from harness.display import CRASH_COLOUR, FAULT_COLOUR, HEALED_COLOUR, REFRESH_S, Display, View
 from harness.faults.nemesis import Nemesis
 from harness.faults.plan import FaultPlan, World
 from harness.faults.schedule import Schedule, draw_schedule
@@ -134,6 +134,8 @@ class Run:
         finally:
             if self.cluster is not None:
                 self.cluster.kill_now()  # the last resort, should an exception have passed the orderly ends
+                for disorder in self.cluster.take_disorders():  # found since the watch ended
+                    self._note_crash(disorder)
 
     def _note_failure(self, error: Exception) -> None:
         if isinstance(error, NodeFailed | SetUpFailed):
@@ -250,11 +252,14 @@ class Run:
                 self._scope.cancel()
 
     def _announce(self, plan: FaultPlan, description: str, started: bool) -> None:
-        self._note(description if started else f"healed: {description}", colour_of(plan.family))
+        if started:
+            self._note(description, FAULT_COLOUR)
+        else:
+            self._note(f"healed: {description}", HEALED_COLOUR)
 
     def _note_crash(self, crash: str) -> None:
         self.crashes.append(crash)
-        self._note(crash.splitlines()[0], "red")
+        self._note(crash.splitlines()[0], CRASH_COLOUR)
 
     def _note(self, text: str, colour: str) -> None:
         self.view.events.append((self.view.elapsed_s, text, colour))

@@ -123,9 +123,10 @@ def load_params(path: Path) -> RunParams:
     try:
         values = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
         return RunParams.model_validate({key: values[key] for key in RunParams.model_fields if key in values})
-    except FileNotFoundError:
-        raise NotARunFolder(f"{path} has no params.json: name the folder of a run, for example runs/latest") from None
-    except ValueError as error:
+    except (FileNotFoundError, NotADirectoryError):
+        what = "has no params.json" if path.is_dir() else "is a file" if path.exists() else "does not exist"
+        raise NotARunFolder(f"{path} {what}: name the folder of a run, for example runs/latest") from None
+    except (OSError, ValueError) as error:
         raise NotARunFolder(f"{file} cannot be read: {error}") from None
 
 

@@ -4,9 +4,9 @@ Theory of operation
 -------------------
 A violation stands, whatever else went wrong: if the history cannot be explained, or two nodes led one term, the verdict
 is ``invalid``. Everything that leaves a doubt makes it ``unknown``: a check that did not end, a node that ended by
-itself, a fault that could not be healed, a cluster that made no progress afterwards, and a run that proves little. The
-last is what the *sanity rows* are for: each names something that a run must have seen, how much of it was required and
-how much there was. A run that did nothing has nothing to be proud of.
+itself or not in order, a fault that could not be healed, a cluster that made no progress afterwards, and a run that
+proves little. The last is what the *sanity rows* are for: each names something that a run must have seen, how much of
+it was required and how much there was. A run that did nothing has nothing to be proud of.
 
 ``history_verdict`` keeps what the history alone says: the same as ``telegraft check`` will say of it elsewhere.
 """
@@ -55,7 +55,7 @@ class Findings(msgspec.Struct):
     faults: dict[str, int]  # family -> how often it fired
     leader_changes: int
     split_terms: list[str] = []  # in words: terms that two nodes led
-    crashes: list[str] = []  # in words: nodes that ended by themselves
+    crashes: list[str] = []  # in words: nodes that ended by themselves, or not in order
     problems: list[str] = []  # in words: what the harness could not do
     liveness: str = ""  # what did not make progress after everything was healed, or empty
     interrupted: bool = False
@@ -91,7 +91,7 @@ def decide(findings: Findings, rows: Sequence[SanityRow]) -> tuple[Word, str]:
 def doubts_about(findings: Findings, rows: Sequence[SanityRow]) -> list[str]:
     """Every reason not to call the run valid, the weightiest first."""
     doubts = ["the run was interrupted"] if findings.interrupted else []
-    doubts += [*findings.crashes, *findings.problems]
+    doubts += dict.fromkeys([*findings.crashes, *findings.problems])  # a crash may also be why a node did not start
     if findings.liveness:
         doubts.append(f"no progress: {findings.liveness}")
     if findings.judgement.verdict == "unknown":

@@ -57,6 +57,8 @@ def up(
     raise typer.Exit(local_cluster.main(nodes, data_dir, http_port, peer_port, restart=restart))
 
 
+EXIT_INTERRUPTED = 130
+
 OWN_COMMANDS = frozenset({"node", "cluster"})
 
 
@@ -69,10 +71,13 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command. A node starts without loading the packages that only judge it."""
-    if sys.argv[1:2] and sys.argv[1] in OWN_COMMANDS:
-        app()
-    else:
-        build()()
+    try:
+        if sys.argv[1:2] and sys.argv[1] in OWN_COMMANDS:
+            app()
+        else:
+            build()()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

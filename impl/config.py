@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 
 class ConfigError(Exception):
@@ -96,18 +97,25 @@ def load_config(path: Path) -> NodeConfig:
         values["data_dir"] = path.parent / values["data_dir"]  # relative paths start where the file is
     try:
         return NodeConfig(**values)
+    except SettingsError as error:
+        raise ConfigError(f"environment, on top of {path}: {error}") from error
     except ValidationError as error:
         raise ConfigError("\n".join(_say(path, fault) for fault in error.errors())) from error
 
 
 def _say(path: Path, fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "(whole file)"
+    """One mistake in words: where it is, what is wrong, what to do."""
+    key = ".".join(str(part) for part in fault["loc"])
+    variable = f"TELEGRAFT_{str(fault['loc'][0]).upper()}" if fault["loc"] else ""
+    where = f"environment variable {variable}" if variable in os.environ else str(path)
     match fault["type"]:
         case "extra_forbidden":
             near = difflib.get_close_matches(key, NodeConfig.model_fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(NodeConfig.model_fields)}"
-            return f"{path}: unknown key {key!r}: {hint}"
+            return f"{where}: unknown key {key!r}: {hint}"
         case "missing":
-            return f"{path}: key {key!r} is missing"
+            return f"{where}: key {key!r} is missing"
+        case "value_error" if not key:
+            return f"{where}: {fault['ctx']['error']}"
         case _:
-            return f"{path}: {key}: {fault['msg']} (got {fault['input']!r})"
+            return f"{where}: {key}: {fault['msg'].removeprefix('Value error, ')} (got {fault['input']!r})"

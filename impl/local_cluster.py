@@ -52,7 +52,7 @@ def node_config(node_id: int, nodes: int, http_port: int, peer_port: int) -> dic
 
 
 async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
-    """Start one node, wait for its end, and start it again if that is wanted."""
+    """Start one node, wait for its end, and start it again if that is wanted. Returns when it stays down."""
     worked = False
     while True:
         with (folder / "node.log").open("ab") as stderr:
@@ -82,7 +82,9 @@ async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
         status = process.returncode or 0
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         if status >= 0 and not worked and trio.current_time() - started < QUICK_END_S:
-            raise ClusterError(f"node {node_id} {how}: {_last_words(folder / 'node.log')}")
+            why = _last_words(folder / "node.log")
+            print(f"node {node_id}  cannot be started: {why}", flush=True)
+            return
         if not restart:
             print(
                 f"node {node_id}  {how}; start it again with: telegraft node --config {folder / 'node.toml'}",
@@ -119,7 +121,11 @@ async def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _last_words(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"see {log}"
+    said = next((line for line in reversed(lines) if line.startswith("telegraft: ")), "")
+    if not said:
+        return f"it ended unexpectedly, see {log}"
+    hint = " (here: --http-port and --peer-port)" if " in use by another process: stop it" in said else ""
+    return said.removeprefix("telegraft: ") + hint
 
 
 async def _run(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, restart: bool) -> None:
@@ -132,11 +138,17 @@ async def _run(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, re
     # The receiver stays open to the end: a second signal must not cut the stopping short and leave nodes behind.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            for node_id, folder in folders.items():
-                nursery.start_soon(partial(_keep_running, node_id, folder, restart=restart))
-            await anext(aiter(signals))
-            print("stopping", flush=True)
-            nursery.cancel_scope.cancel()
+
+            async def stop_when_told() -> None:
+                await anext(aiter(signals))
+                print("stopping", flush=True)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop_when_told)
+            async with trio.open_nursery() as lives:
+                for node_id, folder in folders.items():
+                    lives.start_soon(partial(_keep_running, node_id, folder, restart=restart))
+            raise ClusterError("no node is running")
 
 
 def main(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, restart: bool) -> int:

@@ -6,7 +6,8 @@ Theory of operation
 by id, in which the k-th has *rank* k. A window of lengths of one log is thereby a window of ranks: "at least n
 entries" means that the chain had come to the greatest known entry at or below n, "at most n entries" that it had not
 come to the smallest known entry above n. An operation that speaks of several logs (``list_chats``; anybody who acts,
-and therefore exists) has the intersection of its windows, because it took effect at one instant.
+and therefore exists; a ``create_chat`` that is refused because its transaction made another chat) has the intersection
+of its windows, because it took effect at one instant.
 
 The windows of ranks are judged like those of one log, by ``evidence.first_window_broken``: they are consistent exactly
 if they are pairwise. Together with the partitions of the single logs this is exact as long as every entry is known,
@@ -160,6 +161,11 @@ def _window(knowledge: Knowledge, chain: _Chain, call: Call) -> _Window:
     if call.index in knowledge.existing:
         user, exists = knowledge.existing[call.index]
         (lows if exists else highs).append(_existence(knowledge, chain, user))
+    if isinstance(call.command, spec.CreateChat) and is_reuse(call.reply) and not knowledge.answers_expire:
+        # The first use was carried out before, and what it made tells when. Two chats are a contradiction of their own.
+        made = knowledge.creations.get(spec.scope_of(call.command), [])
+        if len(made) == 1:
+            lows.append(chain.reached(made[0], 1))
     return _intersection(call, lows, highs)
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from harness.chat_model.claims import Claim, chat_entry, user_entry
@@ -47,7 +48,9 @@ class Claimed(NamedTuple):
 class Evidence:
     """What is known of one log. Compared by identity: one exists per log and history."""
 
-    def __init__(self, key: int, claimed: Iterable[Claimed]) -> None:
+    def __init__(self, key: int, claimed: Iterable[Claimed], operations: int) -> None:
+        """``operations``: how many the history has. More holes than that are not looked for: nothing could fill them,
+        and one damaged number must not cost memory in proportion to itself."""
         self.key = key
         self.claimed: list[Claimed] = list(claimed)
         self.known: dict[int, spec.Message] = {}  # position -> the entry first shown there
@@ -60,7 +63,8 @@ class Evidence:
                 if first is not entry and first != entry:
                     self.variants.setdefault(entry.seq, {first}).add(entry)
         self.last = max(self.last, max(self.known, default=0))
-        self.holes: list[int] = [p for p in range(1, self.last + 1) if p not in self.known]
+        unknown = (p for p in range(1, self.last + 1) if p not in self.known)
+        self.holes: list[int] = list(islice(unknown, operations + 1))
         self.position_of: dict[tuple[str, int, str, str], int] = {content(m): p for p, m in self.known.items()}
         self.leavers: dict[int, int] = {}  # whose unseen leaves may step beyond ``last``, and until when they matter
         self.unplaced: frozenset[int] = frozenset()  # users who acted, but whose place in the directory nobody showed

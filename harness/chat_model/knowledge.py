@@ -100,7 +100,7 @@ class Knowledge:
                 self.claims[call.index].append((log, claim))
                 claimed[log].append(Claimed(call, claim))
         for log in [DIRECTORY, *self.chats]:
-            self.logs[log] = Evidence(log, claimed[log])
+            self.logs[log] = Evidence(log, claimed[log], len(self.calls))
 
     def _users(self) -> None:
         """Who exists by acknowledgement, and who acts though nobody was told of the creation."""
@@ -238,6 +238,16 @@ class Knowledge:
     def is_asked_for_again(self, call: Call) -> bool:
         """Whether somebody was told anything about a use of this operation's transaction."""
         return any(c.reply is not None for c in self._uses(call))
+
+    @functools.cached_property
+    def creations(self) -> dict[Hashable, list[int]]:
+        """By the scope of its transaction: the chats whose first message is known to have been left by it."""
+        found: dict[Hashable, list[int]] = defaultdict(list)
+        for log in self.chats:
+            first = self.logs[log].known.get(1)
+            if first is not None and first.kind == "create":
+                found[spec.scope_of(spec.CreateChat(first.author, first.txn_id, first.text))].append(log)
+        return found
 
     def _uses(self, call: Call) -> Sequence[Call]:
         assert not isinstance(call.command, spec.ReadMessages | spec.ListMembers | spec.ListChats)

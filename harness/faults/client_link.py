@@ -8,12 +8,11 @@ out of the quorum.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
 import trio
 
-from harness.faults.plan import Draw, Fault, FaultPlan, World, victims, words
-from harness.params import FaultFamily
+from harness.faults.family import LinkFamily
+from harness.faults.plan import Draw, FaultPlan, World, words
 from harness.proxy import BOTH, Direction
 
 KINDS = ("lose-replies", "silence", "reset")
@@ -24,11 +23,9 @@ RESETS = 3
 RESET_INTERVAL_S = 0.07
 
 
-@dataclass(frozen=True)
-class ClientLink:
-    name: FaultFamily = "client-link"
-    colour: str = "#d68910"
-    removes_nodes: bool = False
+class ClientLink(LinkFamily):
+    name = "client-link"
+    removes_nodes = False
 
     def draw(self, rng: random.Random, nodes: int) -> Draw:
         kind = rng.choice(KINDS)
@@ -38,28 +35,21 @@ class ClientLink:
     def on_leader(self) -> Draw:
         return Draw("lose-replies", "leader", 1, reset=True)
 
-    def prepare(self, plan: FaultPlan, world: World) -> Fault:
-        hit = victims(plan, world)
+    def describe(self, plan: FaultPlan, hit: tuple[int, ...], world: World) -> str:
         who = words(hit, world)
-        description = {
+        return {
             "lose-replies": f"replies of {who} to clients are lost",
             "silence": f"clients and {who} hear nothing of each other",
             "reset": f"client connections to {who} are reset",
         }[plan.kind]
+
+    async def start(self, plan: FaultPlan, hit: tuple[int, ...], world: World) -> None:
         links = world.cluster.links
-        holder = ("client-link", plan.index)
-
-        async def start() -> None:
-            if plan.kind == "reset":
-                for _ in range(RESETS):
-                    for node in hit:
-                        links.client[node].reset_connections()
-                    await trio.sleep(RESET_INTERVAL_S)
-            else:
-                directions = (Direction.BACKWARD,) if plan.kind == "lose-replies" else BOTH
-                links.cut_clients(holder, hit, directions)
-
-        async def heal() -> None:
-            links.heal(holder, reset=plan.reset)
-
-        return Fault(hit, description, start, heal)
+        if plan.kind == "reset":
+            for _ in range(RESETS):
+                for node in hit:
+                    links.client[node].reset_connections()
+                await trio.sleep(RESET_INTERVAL_S)
+        else:
+            directions = (Direction.BACKWARD,) if plan.kind == "lose-replies" else BOTH
+            links.cut_clients(self.holder(plan), hit, directions)

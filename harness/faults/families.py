@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from harness.faults.client_link import ClientLink
+from harness.faults.family import Family
 from harness.faults.kill import Kill
 from harness.faults.partition import Partition
 from harness.faults.pause import Pause
-from harness.faults.plan import Family
 from harness.params import FaultFamily
 
 FAMILIES: dict[FaultFamily, Family] = {family.name: family for family in (Kill(), Pause(), Partition(), ClientLink())}

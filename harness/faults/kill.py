@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
-
 import trio
 
-from harness.faults.plan import Draw, Fault, FaultPlan, World, draw_size, victims, words
-from harness.params import FaultFamily
-
-KINDS = ("one", "minority", "majority", "some", "all")
-
-LEADER_SHARE = 0.5
-"""How often a kill aims at the leader when it need not: without it two of three kills hit a follower."""
+from harness.faults.family import ProcessFamily
+from harness.faults.plan import FaultPlan, World, words
 
 
-@dataclass(frozen=True)
-class Kill:
-    name: FaultFamily = "kill"
-    colour: str = "#c0392b"
-    removes_nodes: bool = True
+class Kill(ProcessFamily):
+    name = "kill"
+    kinds = ("one", "minority", "majority", "some", "all")
+    leader_share = 0.5  # without it two of three kills hit a follower
 
-    def draw(self, rng: random.Random, nodes: int) -> Draw:
-        kind, count = draw_size(rng, nodes, KINDS)
-        return Draw(kind, "leader" if rng.random() < LEADER_SHARE else "anyone", count)
+    def describe(self, plan: FaultPlan, hit: tuple[int, ...], world: World) -> str:
+        return f"kill -9 of {words(hit, world)}"
 
-    def on_leader(self) -> Draw:
-        return Draw("one", "leader", 1)
+    async def start(self, plan: FaultPlan, hit: tuple[int, ...], world: World) -> None:
+        async with trio.open_nursery() as nursery:
+            for node in hit:
+                nursery.start_soon(world.cluster.nodes[node].kill)
 
-    def prepare(self, plan: FaultPlan, world: World) -> Fault:
-        hit = victims(plan, world)
-        nodes = [world.cluster.nodes[node] for node in hit]
-
-        async def start() -> None:
-            async with trio.open_nursery() as nursery:
-                for node in nodes:
-                    nursery.start_soon(node.kill)
-
-        async def heal() -> None:
-            await world.cluster.start(hit)
-
-        return Fault(hit, f"kill -9 of {words(hit, world)}", start, heal)
+    async def heal(self, plan: FaultPlan, hit: tuple[int, ...], world: World) -> None:
+        await world.cluster.start(hit)

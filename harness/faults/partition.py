@@ -8,10 +8,9 @@ hears it: the cuts that make an old leader and a restless follower.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 
-from harness.faults.plan import Aim, Draw, Fault, FaultPlan, World, victims, words
-from harness.params import FaultFamily
+from harness.faults.family import LinkFamily
+from harness.faults.plan import Aim, Draw, FaultPlan, World, words
 
 KINDS = ("isolate-one", "halves", "one-way-out", "one-way-in")
 
@@ -22,11 +21,8 @@ RESET_SHARE = 0.5
 """How often held connections are reset when it heals, instead of delivering what they held."""
 
 
-@dataclass(frozen=True)
-class Partition:
-    name: FaultFamily = "partition"
-    colour: str = "#2980b9"
-    removes_nodes: bool = True
+class Partition(LinkFamily):
+    name = "partition"
 
     def draw(self, rng: random.Random, nodes: int) -> Draw:
         kind = rng.choice(KINDS)
@@ -37,26 +33,23 @@ class Partition:
     def on_leader(self) -> Draw:
         return Draw("isolate-one", "leader", 1)
 
-    def prepare(self, plan: FaultPlan, world: World) -> Fault:
-        hit = victims(plan, world)
-        rest = tuple(node for node in world.cluster.node_ids if node not in hit)
-        outward = [(i, j) for i in hit for j in rest]
-        inward = [(j, i) for i, j in outward]
-        pairs = {"one-way-out": outward, "one-way-in": inward}.get(plan.kind, outward + inward)
-        who, others = words(hit, world), words(rest, world) if rest else "nobody"
-        description = {
+    def describe(self, plan: FaultPlan, hit: tuple[int, ...], world: World) -> str:
+        rest = others(hit, world)
+        who, whom = words(hit, world), words(rest, world) if rest else "nobody"
+        return {
             "isolate-one": f"{who} cut off from all others",
-            "halves": f"{who} cut off from {others}",
+            "halves": f"{who} cut off from {whom}",
             "one-way-out": f"nobody hears {who}, which hears everybody",
             "one-way-in": f"{who} hears nobody, and is heard by everybody",
         }[plan.kind]
-        links = world.cluster.links
-        holder = ("partition", plan.index)
 
-        async def start() -> None:
-            links.cut(holder, pairs)
+    async def start(self, plan: FaultPlan, hit: tuple[int, ...], world: World) -> None:
+        outward = [(i, j) for i in hit for j in others(hit, world)]
+        inward = [(j, i) for i, j in outward]
+        pairs = {"one-way-out": outward, "one-way-in": inward}.get(plan.kind, outward + inward)
+        world.cluster.links.cut(self.holder(plan), pairs)
 
-        async def heal() -> None:
-            links.heal(holder, reset=plan.reset)
 
-        return Fault(hit, description, start, heal)
+def others(hit: tuple[int, ...], world: World) -> tuple[int, ...]:
+    """The nodes on the other side."""
+    return tuple(node for node in world.cluster.node_ids if node not in hit)

@@ -7,15 +7,15 @@ a plan cannot know is who leads when it fires. So it aims at a *role*: ``leader`
 the drawn order, ``anyone`` takes the order as it is. The victims are the first ``count`` of that order, and the history
 records who they were.
 
-A family turns a plan into a ``Fault``: the nodes it hits, what it does in words, how it starts and how it heals.
+A family (``harness.faults.family``) turns a plan into a ``Fault``: the nodes it hits, what it does in words, how it
+starts and how it heals.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -71,35 +71,6 @@ class Draw:
     reset: bool = False
 
 
-class Family(Protocol):
-    """One family of faults: a module of this package provides one of these, and ``FAMILIES`` lists them."""
-
-    @property
-    def name(self) -> FaultFamily: ...
-
-    @property
-    def colour(self) -> str:
-        """Of its bands in plots, as #rrggbb."""
-        ...
-
-    @property
-    def removes_nodes(self) -> bool:
-        """Whether it takes nodes out of the quorum: at most two such faults overlap."""
-        ...
-
-    def draw(self, rng: random.Random, nodes: int) -> Draw:
-        """Choose a kind and its size for a cluster of this many nodes."""
-        ...
-
-    def on_leader(self) -> Draw:
-        """The kind that takes the leader, and nobody else, out of the quorum."""
-        ...
-
-    def prepare(self, plan: FaultPlan, world: World) -> Fault:
-        """Find the victims and say what will be done; nothing is done yet."""
-        ...
-
-
 def victims(plan: FaultPlan, world: World) -> tuple[int, ...]:
     """Who is hit now: the first ``count`` of the plan's order, with the leader in front if the plan aims at it."""
     leader = world.leader() if plan.aim == "leader" else None
@@ -114,16 +85,3 @@ def words(nodes: tuple[int, ...], world: World) -> str:
     if len(names) == 1:
         return f"node {names[0]}"
     return f"nodes {', '.join(names[:-1])} and {names[-1]}"
-
-
-def draw_size(rng: random.Random, nodes: int, kinds: tuple[str, ...]) -> tuple[str, int]:
-    """A kind of victim set and its size: ``one``, ``minority``, ``majority``, ``some`` (any size but all), ``all``."""
-    kind = rng.choice(kinds)
-    sizes = {
-        "one": 1,
-        "minority": max(1, (nodes - 1) // 2),
-        "majority": nodes // 2 + 1,
-        "some": rng.randint(1, max(1, nodes - 1)),
-        "all": nodes,
-    }
-    return kind, min(sizes[kind], nodes)

@@ -169,6 +169,9 @@ class Run:
 
 def read_run(run_dir: Path) -> Run:
     """Read the three files of a run folder. Raises ``ReportError``; params.json may be absent."""
+    if not any((run_dir / name).exists() for name in ("verdict.json", "history.jsonl")):
+        what = "holds no run" if run_dir.is_dir() else "is a file" if run_dir.exists() else "does not exist"
+        raise ReportError(f"{run_dir} {what}: name the folder of a run, such as runs/latest.")
     verdict = _read_verdict(run_dir / "verdict.json")
     params = _read_params(run_dir / "params.json")
     clients = params.get("clients")

@@ -16,6 +16,8 @@ def main(manner: str) -> None:
         sys.exit("telegraft: the port 4711 is in use")
     if manner == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(3 if manner == "untidy" else 0))
     print("some log line")
     print(json.dumps({"event": "ready", "node_id": 1, "pid": os.getpid()}), flush=True)
     if manner == "brief":

@@ -256,8 +256,8 @@ def _old_answers_count_as_new(patch: pytest.MonkeyPatch) -> None:
 def _last_is_one_too_small(patch: pytest.MonkeyPatch) -> None:
     right = Evidence.__init__
 
-    def wrong(self: Evidence, key: int, claimed: Any) -> None:
-        right(self, key, claimed)
+    def wrong(self: Evidence, key: int, claimed: Any, operations: int) -> None:
+        right(self, key, claimed, operations)
         if self.holes and self.holes[-1] == self.last:
             self.holes.pop()
             self.last -= 1
@@ -431,6 +431,17 @@ def order_across_chats(s: Script) -> set[int]:
     return {one, s.write(22, 23, "send", ANN, "t6", 6)}
 
 
+def chat_older_than_one_whose_transaction_was_found_used(s: Script) -> set[int]:
+    """The refusal proves that the first use was carried out by then, though it is answered last of all."""
+    made = {"type": "chat_created", "as_of": 1}
+    asked = {"actor": str(ANN), "txn_id": "c2"}
+    refusal = {"type": "rejected", "reason": "transaction-reused", "as_of": 2}
+    one = s.ok(20, 50, "create_chat", {**asked, "name": "pie"}, chat_id=str(CY), **made)
+    two = s.ok(22, 23, "create_chat", {**asked, "name": "cake"}, **refusal)
+    late = {"actor": str(BOB), "txn_id": "c3", "name": "bun"}
+    return {one, two, s.ok(24, 49, "create_chat", late, chat_id=str(OTHER), **made)}
+
+
 def torn_read(s: Script) -> set[int]:
     made = {"type": "chat_created", "chat_id": str(OTHER), "as_of": 1}
     one = s.ok(20, 29, "create_chat", {"actor": str(ANN), "txn_id": "c2", "name": "pie"}, **made)
@@ -511,6 +522,7 @@ INJECTED: list[tuple[str, Callable[[Script], set[int]]]] = [
     ("duplicate-id", duplicate_id),
     ("ids-out-of-order", ids_out_of_order),
     ("order-across-chats", order_across_chats),
+    ("order-across-chats", chat_older_than_one_whose_transaction_was_found_used),
     ("torn-read", torn_read),
     ("gap", gap),
     ("phantom-message", phantom_message),
@@ -689,3 +701,11 @@ def test_an_unanswered_query_says_nothing() -> None:
 
 def test_an_empty_history_is_unknown() -> None:
     assert judged([]).verdict is Verdict.UNKNOWN
+
+
+def test_one_damaged_number_costs_neither_time_nor_memory_in_proportion_to_itself() -> None:
+    request = {"username": "a", "txn_id": "t"}
+    reply = {"type": "user_created", "user_id": "4194304", "as_of": 10**15}
+    operation = Operation(0, 0, 0, 9, ("create_user", request), {"request": request, "reply": reply}, Outcome.OK)
+    result = check(chat_model(), [operation])
+    assert (result.verdict, result.anomaly) == (Verdict.INVALID, "phantom-message")

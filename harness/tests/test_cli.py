@@ -50,11 +50,27 @@ def test_values_out_of_range_are_usage_errors(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ["replay", "report"])
-def test_a_folder_that_is_no_run_is_named(command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["an-empty-folder", "a-file", "nothing"])
+def test_a_folder_that_is_no_run_is_named(command: str, what: str, tmp_path: Path) -> None:
+    named = tmp_path / what
+    if what == "an-empty-folder":
+        named.mkdir()
+    elif what == "a-file":
+        named.write_text("")
+    result = runner.invoke(app, ["harness", command, str(named)])
+    assert result.exit_code == 2, result.exception
+    assert what in result.output
+    assert "name the folder of a run" in result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(("command", "file"), [("replay", "params.json"), ("report", "verdict.json")])
+def test_a_file_of_a_run_that_cannot_be_read_is_named(command: str, file: str, tmp_path: Path) -> None:
+    (tmp_path / file).mkdir()
     result = runner.invoke(app, ["harness", command, str(tmp_path)])
-    assert result.exit_code == 2
-    assert tmp_path.name in result.output
-    assert "Traceback" not in result.output
+    assert result.exit_code == 2, result.exception
+    assert f"{file} cannot be read" in result.output
 
 
 def test_an_out_that_is_a_file_is_said(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ async def test_start_kill_and_start_again(node_that: Callable[[str], Node]) -> N
     assert node.starts == 2
     assert await node.stop()
     assert not node.note_crash()
+    assert node.disorders == []
 
 
 async def test_a_paused_node_can_be_killed_and_one_that_is_down_cannot_be_paused(
@@ -92,6 +94,72 @@ async def test_a_node_that_ignores_sigterm_is_killed(
     assert not await node.stop()
     assert node.process is not None
     assert node.process.returncode == -9
+    (disorder,) = node.disorders
+    assert "node 1 did not end within 0.2 s of SIGTERM (signal SIGKILL)" in disorder
+
+
+async def test_a_node_that_ends_with_an_error_after_sigterm_does_not_end_in_order(
+    node_that: Callable[[str], Node],
+) -> None:
+    node = node_that("untidy")
+    await node.start()
+    assert not await node.stop()
+    (disorder,) = node.disorders
+    assert "node 1 did not end in order after SIGTERM (exit code 3)" in disorder
+
+
+ENDS: dict[str, Callable[[Cluster], Awaitable[None]]] = {
+    "kill": lambda whole: whole.nodes[1].kill(),
+    "stop": lambda whole: whole.stop(),
+    "kill-and-start": lambda whole: kill_and_start(whole),
+    "kill-now": lambda whole: kill_now(whole),
+}
+
+
+async def kill_and_start(whole: Cluster) -> None:
+    await whole.nodes[1].kill()
+    await whole.start()
+    await whole.nodes[1].kill()
+
+
+async def kill_now(whole: Cluster) -> None:
+    whole.kill_now()
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_crash_is_not_hidden_by_an_end_that_comes_right_after_it(
+    end: str, node_that: Callable[[str], Node]
+) -> None:
+    node = node_that("brief")
+    whole = Cluster({1: node}, Links({1: NOWHERE}, {1: NOWHERE}))
+    await node.start()
+    assert node.process is not None
+    with trio.fail_after(10):
+        while node.process.poll() is None:
+            await trio.sleep(0.01)
+    node.command[-1] = "good"  # in its next life
+    await ENDS[end](whole)
+    assert node.state == "down"
+    (disorder,) = whole.take_disorders()
+    assert "node 1 ended by itself (exit code 1)" in disorder
+    assert whole.take_disorders() == []
+
+
+async def test_a_crash_that_is_quicker_than_the_kill_is_seen(
+    node_that: Callable[[str], Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = node_that("untidy")
+    await node.start()
+
+    def send(number: signal.Signals) -> None:  # SIGKILL comes too late: the node ends by what this stands for
+        assert number == signal.SIGKILL
+        assert node.process is not None
+        node.process.terminate()
+
+    monkeypatch.setattr(node, "_signal", send)
+    await node.kill()
+    (disorder,) = node.disorders
+    assert "node 1 ended by itself (exit code 3)" in disorder
 
 
 async def test_a_node_that_cannot_start_is_quoted(node_that: Callable[[str], Node]) -> None:

@@ -10,8 +10,7 @@ import trio
 import trio.testing
 from rich.console import Console
 
-from harness.display import LivePicture, PlainLines, View, colour_of
-from harness.faults.families import FAMILIES
+from harness.display import FAULT_COLOUR, LivePicture, PlainLines, View
 from harness.params import RunParams
 from harness.recorder import Recorder
 from harness.summary import show
@@ -81,7 +80,7 @@ async def test_plain_lines_are_plain_and_progress_comes_every_few_seconds(
         lines.refresh(seen)
         await trio.sleep(0.25)
     lines.event(
-        seen, "kill -9 of node 2 (leader), [bold]which is a text without markup[/bold], however long", "#c0392b"
+        seen, "kill -9 of node 2 (leader), [bold]which is a text without markup[/bold], however long", FAULT_COLOUR
     )
     said = stream.getvalue()
     assert said.count("1 operations") == 3
@@ -94,7 +93,7 @@ async def test_a_live_picture_shows_the_run_at_every_stage(autojump_clock: trio.
     picture, seen = LivePicture(console), view()
     picture.phase(seen)
     seen.workload_began = trio.current_time()
-    seen.events.append((1.0, "SIGSTOP of node 1", "#8e44ad"))
+    seen.events.append((1.0, "SIGSTOP of node 1", FAULT_COLOUR))
     picture.refresh(seen)
     picture.close()
     picture.close()
@@ -115,8 +114,3 @@ async def test_the_rate_is_that_of_the_last_second(autojump_clock: trio.testing.
         seen.sample()
         await trio.sleep(0.1)
     assert seen.rate == pytest.approx(50, rel=0.1)
-
-
-def test_colours_are_those_of_the_families() -> None:
-    assert {colour_of(name) for name in FAMILIES} == {family.colour for family in FAMILIES.values()}
-    assert colour_of("weather") == ""

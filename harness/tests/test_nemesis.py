@@ -13,13 +13,15 @@ import trio.testing
 
 from harness.cluster import Cluster, Node, NodeFailed
 from harness.faults.families import FAMILIES
+from harness.faults.family import draw_size
 from harness.faults.nemesis import Nemesis
-from harness.faults.plan import FaultPlan, World, draw_size, victims
+from harness.faults.plan import FaultPlan, World, victims
 from harness.faults.schedule import Schedule, draw_schedule
 from harness.links import Links
 from harness.params import FaultFamily, RunParams
 from harness.randomness import substream
 from harness.recorder import Recorder
+from harness.report.palette import FAMILY_SLOTS
 
 NOWHERE = ("127.0.0.1", 1)
 
@@ -141,6 +143,18 @@ async def test_cancellation_heals_what_is_active(autojump_clock: trio.testing.Mo
     assert phases == ["start", "start", "end", "end"]
 
 
+async def test_what_one_fault_has_cut_stays_cut_when_another_heals(autojump_clock: trio.testing.MockClock) -> None:
+    here = world()
+    long, short = plan("partition", "isolate-one", duration_ms=4000), plan("partition", "one-way-out", index=1)
+    nemesis = Nemesis(Schedule(1, 10, (long, short)), here, Recorder(io.BytesIO(), lanes=1))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(nemesis.run)
+        await trio.sleep(4)
+        assert list(nemesis.active) == [0]
+        assert state(here) == (["up"] * 3, ALL_OF_2)
+    assert state(here) == (["up"] * 3, set())
+
+
 async def test_a_node_that_does_not_come_back_is_a_problem(autojump_clock: trio.testing.MockClock) -> None:
     here = world()
     broken = here.cluster.nodes[2]
@@ -182,7 +196,6 @@ def test_victim_sets_have_the_size_that_their_name_says(nodes: int) -> None:
             assert count < nodes
 
 
-def test_every_family_has_a_colour_of_its_own() -> None:
-    colours = {family.colour for family in FAMILIES.values()}
-    assert len(colours) == len(FAMILIES)
-    assert all(len(colour) == 7 and colour.startswith("#") for colour in colours)
+def test_every_family_has_a_colour_of_its_own_in_every_report() -> None:
+    assert FAMILIES.keys() <= FAMILY_SLOTS.keys()
+    assert len(set(FAMILY_SLOTS.values())) == len(FAMILY_SLOTS)

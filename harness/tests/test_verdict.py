@@ -68,6 +68,11 @@ def test_every_doubt_is_unknown_and_said(change: dict[str, Any], said: str) -> N
     assert said in reason
 
 
+def test_a_crash_that_kept_a_node_from_starting_is_told_once() -> None:
+    crash = "node 2 ended by itself"
+    assert verdict(findings(crashes=[crash], problems=[crash])) == ("unknown", crash)
+
+
 def test_a_violation_stands_whatever_else_went_wrong() -> None:
     bad = Judgement("invalid", "message 7 was lost", core=[3, 9], anomaly="lost-write")
     found = findings(judgement=bad, operations={}, faults={}, crashes=["node 2 ended"], interrupted=True)

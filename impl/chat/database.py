@@ -159,6 +159,10 @@ def _prepare(database: Database, path: str | Path) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {DATABASE_VERSION}")
+    # Reads the whole file. Checks its structure, not its content: SQLite keeps no checksums.
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"its structure is damaged: {found}")
     if connection.execute("SELECT count(*) FROM progress").fetchone() != (1,):
         raise sqlite3.DatabaseError("the row that says how far the log is applied is missing")
 

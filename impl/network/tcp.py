@@ -7,18 +7,28 @@ dialled. A link therefore has one stream per direction, and one direction can fa
 
 ``send`` never waits: it queues, or drops where the queue is full or no stream is up. Raft expects loss. What it cannot
 see for itself is *that* something was lost; so the sender says so (``on_loss``) when a stream breaks or a queue
-overflows, and Raft goes back to probing. Streams that do not move for ``SEND_TIMEOUT_S`` are closed: a peer that is
-stopped, or a link that swallows everything, must not hold messages that nobody needs any more.
+overflows, and Raft goes back to probing. Three watches close a stream that has gone silent, each for what the others
+cannot see: the kernel's limit on unacknowledged bytes, for a peer or link that swallows what is sent; its keepalive,
+for one that is gone while nothing is sent; ``SEND_TIMEOUT_S``, for a peer whose kernel acknowledges but whose process
+no longer reads, which shows only once the buffers between them are full.
 
-The receiving side waits for its consumer before it reads on, so that a slow node pushes back to its peers' queues.
+The receiving side waits for its consumer before it reads on, so that a slow node pushes back to its peers' queues. It
+holds one stream per peer: a node that dials anew has given up its earlier stream, whether or not its end arrived.
+
+Names are looked up at every connection, because addresses move. A lookup can neither be cancelled nor trusted to
+return, so each link has a thread of its own for it, and starts no lookup before the last one has returned.
 """
 
 from __future__ import annotations
 
 import errno
+import ipaddress
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import structlog
@@ -28,8 +38,29 @@ from impl.network.wire import WIRE_VERSION, BadFrame, FrameReader, Hello, WireMe
 from impl.raft.messages import NodeId
 
 CONNECT_TIMEOUT_S = 1.0
+"""For each address of a peer."""
+
 SEND_TIMEOUT_S = 2.0
 HELLO_TIMEOUT_S = 5.0
+
+ACKNOWLEDGE_TIMEOUT_MS = 2000
+"""As long as ``SEND_TIMEOUT_S``, for bytes that the kernel has taken: left alone, it sends them again for a quarter of
+an hour. A few retransmissions fit, so a lost packet does not cost the stream."""
+
+KEEPALIVE_IDLE_S = 1
+KEEPALIVE_INTERVAL_S = 1
+KEEPALIVE_PROBES = 2
+"""A peer that has vanished is noticed within about three seconds: the kernel counts whole seconds, and one lost probe
+does not cost the stream. Its own defaults take two hours."""
+
+WATCHES = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", KEEPALIVE_INTERVAL_S),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", KEEPALIVE_PROBES),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", ACKNOWLEDGE_TIMEOUT_MS),
+)
+"""By name, because not every system has them all. (trio itself sets ``TCP_NODELAY`` and ``TCP_NOTSENT_LOWAT``.)"""
 
 RECONNECT_MIN_S = 0.02
 RECONNECT_MAX_S = 0.5
@@ -69,6 +100,7 @@ class _Link:
         self._queued_bytes = 0
         self._wake = trio.Event()
         self._up = False
+        self._lookup = trio.CapacityLimiter(1)
 
     def send(self, message: WireMessage) -> bool:
         """Queue a message. False if it was dropped, certainly unsent."""
@@ -86,10 +118,8 @@ class _Link:
     async def run(self, random: Random) -> None:
         pause_s = RECONNECT_MIN_S
         while True:
-            try:
-                with trio.fail_after(CONNECT_TIMEOUT_S):
-                    stream = await trio.open_tcp_stream(self._host, self._port)
-            except (OSError, trio.TooSlowError):
+            stream = await self._connect()
+            if stream is None:
                 await trio.sleep(pause_s * (0.5 + random.random()))
                 pause_s = min(pause_s * 2, RECONNECT_MAX_S)
                 continue
@@ -100,10 +130,32 @@ class _Link:
             await trio.sleep(pause_s * (0.5 + random.random()))
             pause_s = min(pause_s * 2, RECONNECT_MAX_S)
 
+    async def _connect(self) -> trio.SocketStream | None:
+        """A stream to the first of the peer's addresses that answers, or None."""
+        for address in await self._addresses():
+            with suppress(OSError), trio.move_on_after(CONNECT_TIMEOUT_S):
+                return await trio.open_tcp_stream(address, self._port)
+        return None
+
+    async def _addresses(self) -> list[str]:
+        """The peer's numeric addresses; none if its name is unknown. Takes as long as the resolver does."""
+        with suppress(ValueError):
+            ipaddress.ip_address(self._host)
+            return [self._host]
+        try:
+            found = await trio.to_thread.run_sync(
+                partial(socket.getaddrinfo, self._host, self._port, type=socket.SOCK_STREAM),
+                abandon_on_cancel=True,  # only the end of the node cancels: it does not wait for a resolver
+                limiter=self._lookup,
+            )
+        except (OSError, UnicodeError):
+            return []
+        return [str(address[0]) for *_, address in found]
+
     async def _use(self, stream: trio.SocketStream) -> None:
         """Send on one stream until it breaks."""
         async with stream, trio.open_nursery() as nursery:
-            stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+            _watch(stream)
             self._up = True
             self._frames.append(self._hello)
             self._wake.set()
@@ -130,17 +182,34 @@ class _Link:
 
     async def _notice_close(self, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
         """Nothing is ever received on a dialled stream but its end."""
-        try:
-            while await stream.receive_some(RECEIVE_BYTES):
-                pass
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        while await _read(stream):
             pass
         scope.cancel()
 
 
+def _watch(stream: trio.SocketStream) -> None:
+    """Have the kernel notice a silent peer. A socket that takes no options is dying: whoever uses it will see that."""
+    for level, name, value in WATCHES:
+        option = getattr(socket, name, None)
+        if option is not None:
+            with suppress(OSError):
+                stream.setsockopt(level, option, value)
+
+
+async def _read(stream: trio.SocketStream) -> bytes | bytearray:
+    """What has come in; nothing once the stream has ended, in whatever way."""
+    try:
+        return await stream.receive_some(RECEIVE_BYTES)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        return b""
+
+
 class TcpNetwork:
     """Streams to and from every peer. ``deliver`` is awaited for each message that comes in, in the order of its
-    stream; ``on_loss`` is called when something sent to a peer may have been lost."""
+    stream; ``on_loss`` is called when something sent to a peer may have been lost.
+
+    What ``deliver`` raises leaves ``run`` and so ends the node, whatever it is: to it falls the decision which contents
+    of a well-formed message are a peer's mistake, to be dropped, and which prove that the node cannot go on."""
 
     def __init__(
         self,
@@ -156,6 +225,7 @@ class TcpNetwork:
         self._deliver = deliver
         self._random = random
         self._links = {peer: _Link(identity, peer, host, port, on_loss) for peer, (host, port) in peers.items()}
+        self._inbound: dict[NodeId, trio.CancelScope] = {}  # of each peer's latest stream, which may have ended
 
     def send(self, message: WireMessage) -> bool:
         """Send to ``message.target`` without waiting. False if the message is certainly not on its way."""
@@ -180,24 +250,39 @@ class TcpNetwork:
             task_status.started()
 
     async def _receive(self, stream: trio.SocketStream) -> None:
+        """Deliver the messages of one stream.
+
+        The *stream* ends when the peer closes it or its connection breaks; when no ``Hello`` comes in time, or a later
+        one of the same peer, on another stream, takes its place; and with a warning at the first frame that is damaged,
+        not a message of this version, or not for this node from that peer. Messages before that frame may be lost.
+
+        The *node* ends on what ``deliver`` raises, and on nothing that a peer can put on a stream by itself.
+        """
+        reader = FrameReader()
+        source: NodeId | None = None
         async with stream:
-            reader = FrameReader()
-            source: NodeId | None = None
-            try:
-                with trio.CancelScope(deadline=trio.current_time() + HELLO_TIMEOUT_S) as until_hello:
-                    async for data in stream:
-                        for message in reader.feed(data):
-                            if source is None:
-                                source = self._accept(message)
-                                until_hello.deadline = float("inf")
-                            elif isinstance(message, Hello) or message.source != source:
-                                raise BadFrame(f"node {source} speaks for another: {message}")
-                            else:
-                                await self._deliver(message)
-            except BadFrame as error:
-                log.warning("peer stream refused", error=str(error), source=source)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass
+            _watch(stream)
+            with trio.CancelScope(deadline=trio.current_time() + HELLO_TIMEOUT_S) as life:
+                while data := await _read(stream):
+                    try:
+                        messages = reader.feed(data)
+                        if source is None and messages:
+                            source = self._accept(messages.pop(0))
+                            life.deadline = float("inf")
+                            self._retire_earlier(source, life)
+                    except BadFrame as error:
+                        log.warning("peer stream refused", error=str(error), source=source)
+                        return
+                    for message in messages:
+                        if isinstance(message, Hello) or message.source != source:
+                            log.warning("peer stream refused", error=f"speaks for another: {message}", source=source)
+                            return
+                        await self._deliver(message)
+
+    def _retire_earlier(self, source: NodeId, life: trio.CancelScope) -> None:
+        if source in self._inbound:
+            self._inbound[source].cancel()
+        self._inbound[source] = life
 
     def _accept(self, message: WireMessage | Hello) -> NodeId:
         if not isinstance(message, Hello):

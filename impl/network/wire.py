@@ -125,7 +125,7 @@ class FrameReader:
                 raise BadFrame("frame fails its checksum")
             try:
                 messages.append(_decoder.decode(body))
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:  # the latter: nested too deeply
                 raise BadFrame(f"frame is not a message of this version: {error}") from error
             start = end
         del self._buffer[:start]

@@ -47,7 +47,7 @@ def test_the_environment_comes_on_top(tmp_path: Path, monkeypatch: pytest.Monkey
         (GOOD.replace("node_id = 1", "node_id = 0"), ["node_id", "greater than 0"]),
         (GOOD.replace("8101", "0"), ["http", "'127.0.0.1:0' is not an address", "1 to 65535"]),
         (GOOD.replace("127.0.0.1:9102", "nowhere"), ["peers.2", "'nowhere' is not an address"]),
-        ("heartbeat_ticks = 50\n" + GOOD, ["heartbeat_ticks (50)", "less than election_ticks (30)"]),
+        ("heartbeat_ticks = 50\n" + GOOD, ["node.toml: heartbeat_ticks (50) must be less than election_ticks (30)"]),
         ("cluster = ", ["not a TOML file"]),
     ],
 )
@@ -57,6 +57,19 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: list[str]) -> None
         load_config(path)
     for word in [str(path), *words]:
         assert word in str(caught.value)
+
+
+def test_a_mistake_in_the_environment_is_told_from_one_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, GOOD)
+    monkeypatch.setenv("TELEGRAFT_NODE_ID", "abc")
+    with pytest.raises(ConfigError, match="environment variable TELEGRAFT_NODE_ID: node_id"):
+        load_config(path)
+    monkeypatch.delenv("TELEGRAFT_NODE_ID")
+    monkeypatch.setenv("TELEGRAFT_PEERS", "{bad")
+    with pytest.raises(ConfigError, match="environment"):
+        load_config(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ class CrashesBeforeTheCommit(ChatStateMachine):
     survivor: Path
 
     def _save(self, progress: Progress) -> None:
-        ((_, _, file),) = self.database.conn.execute("PRAGMA database_list").fetchall()
+        _, _, file = self.database.conn.execute("PRAGMA database_list").fetchone()  # main is the first
         self.survivor = copy_of(Path(file), Path(file).parent / "crash")
         raise Crash
 
@@ -177,7 +177,7 @@ class IndexApartFromTheEffects(ChatStateMachine):
 
     def apply(self, entries: Sequence[Entry]) -> list[Reply | None]:
         replies = super().apply(entries)
-        ((_, _, file),) = self.database.conn.execute("PRAGMA database_list").fetchall()
+        _, _, file = self.database.conn.execute("PRAGMA database_list").fetchone()  # main is the first
         self.survivor = copy_of(Path(file), Path(file).parent / "crash")
         with self.database.atomic():
             super()._save(self._progress)
@@ -306,3 +306,18 @@ def test_closing_twice_is_harmless(tmp_path: Path) -> None:
     machine = ChatStateMachine.open(tmp_path / "chat.db")
     machine.close()
     machine.close()
+
+
+def test_damage_to_the_structure_is_found_when_the_file_is_opened(tmp_path: Path, log: list[Entry]) -> None:
+    """Bytes changed throughout the file. What changes inside a text alone is not found: SQLite keeps no checksums."""
+    path = tmp_path / "chat.db"
+    machine = ChatStateMachine.open(path)
+    machine.apply(log)
+    machine.close()
+    content = bytearray(path.read_bytes())
+    for offset in range(5000, len(content), 97):
+        content[offset] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(StateUnusable, match="move it and its -wal neighbour away"):
+        ChatStateMachine.open(path)
+    assert path.read_bytes() == content

@@ -73,10 +73,14 @@ def test_an_enormous_length_is_refused_before_anything_is_allocated() -> None:
         FrameReader().feed((MAX_FRAME_BYTES + 1).to_bytes(4, "big") + bytes(4))
 
 
-def test_what_is_no_message_is_refused() -> None:
+@pytest.mark.parametrize(
+    "body",
+    [b"\x92\x63\x01", b"\x9a\x01\x00\x01\x02\x07\x05\x06\xc3\xc3" + b"\x91" * 100_000 + b"\x00"],
+    ids=["unknown tag", "nested too deeply"],
+)
+def test_what_is_no_message_is_refused(body: bytes) -> None:
     import google_crc32c
 
-    body = b"\x92\x63\x01"
     frame = len(body).to_bytes(4, "big") + int(google_crc32c.value(body)).to_bytes(4, "big") + body
     with pytest.raises(BadFrame, match="not a message"):
         FrameReader().feed(frame)
