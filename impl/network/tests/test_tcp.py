@@ -327,12 +327,13 @@ async def test_a_resolver_that_hangs_costs_one_thread_of_its_own_per_link(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     one = End(1, 0, {2: 1, 3: 1}, host="peer.invalid")
-    hanging, answer, resolve = [], threading.Event(), socket.getaddrinfo
+    hanging, asked, answer, resolve = [], threading.Semaphore(0), threading.Event(), socket.getaddrinfo
 
     def hang(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
         if flags or "peer.invalid" not in str(host):  # numeric: never hangs
             return resolve(host, port, family, type, proto, flags)
         hanging.append(host)
+        asked.release()
         answer.wait()
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
@@ -340,6 +341,8 @@ async def test_a_resolver_that_hangs_costs_one_thread_of_its_own_per_link(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(one.network.run)
+            for _ in range(2):
+                assert await trio.to_thread.run_sync(asked.acquire, True, 5)
             await trio.sleep(600)
             assert len(hanging) == 2
             assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
