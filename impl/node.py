@@ -605,7 +605,7 @@ class Node:
             self._reply_forward(message, "unknown", detail=error.detail)
         except _Overtaken:
             self._reply_forward(message, "overtaken")
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             self._reply_forward(message, "not-done", reason="bad-request", detail=str(error))
         else:
             self._reply_forward(message, "ok", reply=encode_reply(reply))
@@ -644,7 +644,7 @@ class Node:
             case "ok":
                 try:
                     slot.put(decode_reply(message.reply))
-                except msgspec.DecodeError as error:
+                except (msgspec.DecodeError, RecursionError) as error:
                     slot.put(OutcomeUnknown(f"the reply of node {message.source} is of another release: {error}"))
             case "not-done":
                 slot.put(NotDone(message.reason, message.detail))

@@ -43,15 +43,16 @@ CONNECT_TIMEOUT_S = 1.0
 SEND_TIMEOUT_S = 2.0
 HELLO_TIMEOUT_S = 5.0
 
-ACKNOWLEDGE_TIMEOUT_MS = 2000
-"""As long as ``SEND_TIMEOUT_S``, for bytes that the kernel has taken: left alone, it sends them again for a quarter of
-an hour. A few retransmissions fit, so a lost packet does not cost the stream."""
+ACKNOWLEDGE_TIMEOUT_MS = 2500
+"""For bytes that the kernel has taken: left alone, it sends them again for a quarter of an hour. A few retransmissions
+fit, so a lost packet does not cost the stream. Linux ends its keepalive by this limit too: it lies past the second
+probe, so a lost probe does not cost an idle stream either."""
 
 KEEPALIVE_IDLE_S = 1
 KEEPALIVE_INTERVAL_S = 1
 KEEPALIVE_PROBES = 2
-"""A peer that has vanished is noticed within about three seconds: the kernel counts whole seconds, and one lost probe
-does not cost the stream. Its own defaults take two hours."""
+"""A peer that has vanished is noticed within about three seconds, in the whole seconds that the kernel counts. Its own
+defaults take two hours."""
 
 WATCHES = (
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from impl.network.tcp import MAX_QUEUED_BYTES, WATCHES, AddressInUse, Identity, TcpNetwork
+from impl.network.tcp import HELLO_TIMEOUT_S, MAX_QUEUED_BYTES, WATCHES, AddressInUse, Identity, TcpNetwork
 from impl.network.wire import WIRE_VERSION, BadFrame, Hello, WireMessage, encode
 from impl.raft.messages import AppendEntries, AppendEntriesResponse, Entry
 
@@ -30,6 +30,20 @@ async def free_port() -> int:
 
 def reply(number: int, source: int = 1, target: int = 2) -> AppendEntriesResponse:
     return AppendEntriesResponse(0, source, target, 1, True, number, 0, 0, number)
+
+
+HELLO = encode(Hello(WIRE_VERSION, "tea", 1, 2, "x"))
+
+
+async def dial(port: int) -> trio.SocketStream:
+    return await trio.open_tcp_stream("127.0.0.1", port)
+
+
+async def ended(stream: trio.SocketStream) -> bool:
+    """Waits until the other side has closed or reset the stream."""
+    with trio.fail_after(5), suppress(trio.BrokenResourceError):
+        assert await stream.receive_some(1) == b""
+    return True
 
 
 class End:
@@ -141,6 +155,25 @@ async def test_strangers_are_turned_away(first: WireMessage | Hello, why: str) -
         nursery.cancel_scope.cancel()
 
 
+async def test_a_stream_without_a_hello_ends_and_one_with_it_may_be_silent(mock_clock: MockClock) -> None:
+    mock_clock.rate = 1
+    port = await free_port()
+    two = End(2, port, {1: await free_port()})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(two.network.run)
+        async with await dial(port) as stranger, await dial(port) as peer:
+            await peer.send_all(HELLO + encode(reply(1)))
+            with trio.fail_after(5):
+                assert await two.received.receive() == reply(1)
+            await wait_all_tasks_blocked()
+            mock_clock.jump(HELLO_TIMEOUT_S)
+            assert await ended(stranger)
+            await peer.send_all(encode(reply(2)))
+            with trio.fail_after(5):
+                assert await two.received.receive() == reply(2)
+        nursery.cancel_scope.cancel()
+
+
 async def test_nobody_speaks_for_another() -> None:
     port = await free_port()
     two = End(2, port, {1: await free_port(), 3: await free_port()})
@@ -163,20 +196,6 @@ async def test_an_address_in_use_is_named() -> None:
         port = one.network._listen[1]
         with pytest.raises(AddressInUse, match=f"127.0.0.1:{port} is in use"):
             await End(1, port, {}).network.run()
-
-
-HELLO = encode(Hello(WIRE_VERSION, "tea", 1, 2, "x"))
-
-
-async def dial(port: int) -> trio.SocketStream:
-    return await trio.open_tcp_stream("127.0.0.1", port)
-
-
-async def ended(stream: trio.SocketStream) -> bool:
-    """Waits until the other side has closed or reset the stream."""
-    with trio.fail_after(5), suppress(trio.BrokenResourceError):
-        assert await stream.receive_some(1) == b""
-    return True
 
 
 async def test_a_new_stream_of_a_node_retires_its_earlier_one() -> None:
@@ -328,13 +347,14 @@ async def test_a_resolver_that_hangs_costs_one_thread_of_its_own_per_link(
 ) -> None:
     one = End(1, 0, {2: 1, 3: 1}, host="peer.invalid")
     hanging, asked, answer, resolve = [], threading.Semaphore(0), threading.Event(), socket.getaddrinfo
+    returned = []
 
     def hang(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
         if flags or "peer.invalid" not in str(host):  # numeric: never hangs
             return resolve(host, port, family, type, proto, flags)
         hanging.append(host)
         asked.release()
-        answer.wait()
+        returned.append(answer.wait(10))
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -346,7 +366,8 @@ async def test_a_resolver_that_hangs_costs_one_thread_of_its_own_per_link(
             await trio.sleep(600)
             assert len(hanging) == 2
             assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
-            nursery.cancel_scope.cancel()  # does not wait for the resolver
+            nursery.cancel_scope.cancel()
+        assert returned == []  # the end of a node does not wait for the resolver
     finally:
         answer.set()
 
