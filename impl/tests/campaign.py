@@ -99,6 +99,10 @@ class Campaign:
         self.promises = Promises()
         self.events: Counter[str] = Counter()
         self.journal: list[str] = []
+        self.trace: list[tuple[float, int, bytes]] = []
+        """What was sent: when, by which node, and the frame."""
+        self.digest = ""
+        """Of the state that all nodes held at the end."""
         self._user = self._chat = 0
         self._clock: trio.testing.MockClock
         self._cluster: MemoryCluster
@@ -123,7 +127,7 @@ class Campaign:
         weather = self.random.choice(WEATHERS)
         async with MemoryCluster(folder, self.count, self.seed, self.node_class, weather).running() as cluster:
             self._cluster = cluster
-            cluster.observe_send = lambda source, message, _: self.promises.hear(source, message)
+            cluster.observe_send = self._overhear
             await self._open_chat()
             cluster.observe_stamp = self._pause_at_stamp
             self._ends_at = trio.current_time() + CHAOS_S
@@ -133,6 +137,10 @@ class Campaign:
                 await self._nemesis()
             await self._mend()
             await self._judge()
+
+    def _overhear(self, source: int, message: WireMessage, frame: bytes) -> None:
+        self.trace.append((trio.current_time(), source, frame))
+        self.promises.hear(source, message)
 
     async def _open_chat(self) -> None:
         leader = await self._cluster.leader()
@@ -327,8 +335,10 @@ class Campaign:
         reply = await self._cluster.request(1, ReadMessages(self._user, self._chat, 0, WHOLE_LOG), 2.0)
         assert isinstance(reply, Messages)
         self.ledger.close(reply.items)
-        if len(set(self._cluster.digests().values())) != 1:
-            raise Violation(f"replicas differ: {self._cluster.digests()}")
+        digests = self._cluster.digests()
+        if len(set(digests.values())) != 1:
+            raise Violation(f"replicas differ: {digests}")
+        self.digest = digests[1]
 
 
 def run(seed: int, node_class: type[Node] = Node) -> Campaign:

@@ -11,9 +11,9 @@ in the order in which they were sent, as on a stream, each after a delay of its 
 A node that takes nothing more holds up the links that lead to it and no others. A link may be cut (``cuts``), slowed
 down, or made to deliver a frame twice.
 
-*The end of a node.* ``stop`` is an orderly end: log and database are closed, which syncs them. ``crash`` is a power cut:
-the disk keeps what was synced and a random part of the rest, and the database the transactions that a torn end of its
-journal leaves; both are taken before anything is closed. Requests in progress at the node end with it.
+*The end of a node.* ``stop`` is an orderly end: log and database are closed, which syncs them. ``crash`` is a power
+cut: the disk keeps what was synced and a random part of the rest, and the database the transactions that a torn end of
+its journal leaves; both are taken before anything is closed. Requests in progress at the node end with it.
 
 *Determinism.* Chance comes from the seed. ``virtually`` runs a scene with trio's scheduler seeded as well, and then a
 seed gives the same messages at the same times, byte by byte.
@@ -228,7 +228,7 @@ class MemoryCluster:
             other.on_loss(node_id)
 
     async def crash(self, node_id: int) -> None:
-        """Cut the power of a node: what it holds in memory is gone, and of its files what was not synced is in doubt."""
+        """Cut the power of a node: its memory is gone, and what was not synced is in doubt."""
         disk = self.disks[node_id].crash(self.random)
         database, journal = self._database(node_id), self._database(node_id).with_suffix(".db-wal")
         pages = database.read_bytes()

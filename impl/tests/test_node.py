@@ -8,34 +8,16 @@ import pytest
 import trio
 
 from impl.chat.commands import (
-    ChatCreated,
-    CreateChat,
     CreateUser,
-    Messages,
     Posted,
-    ReadMessages,
     Rejected,
     Send,
-    UserCreated,
 )
 from impl.chat.service import NotDone, OutcomeUnknown
-from impl.node import MAX_OPEN_REQUESTS, Node
+from impl.node import MAX_OPEN_REQUESTS
 from impl.storage.errors import StorageFailed
-from impl.tests.memory_cluster import MemoryCluster, ask
-
-
-async def make_chat(node: Node) -> tuple[int, int]:
-    user = await ask(node, CreateUser("t-user", "ann"))
-    assert isinstance(user, UserCreated)
-    chat = await ask(node, CreateChat(user.user_id, "t-chat", "tea"))
-    assert isinstance(chat, ChatCreated)
-    return user.user_id, chat.chat_id
-
-
-async def texts(node: Node, user: int, chat: int) -> list[str]:
-    reply = await ask(node, ReadMessages(user, chat, after=1, limit=1000))
-    assert isinstance(reply, Messages)
-    return [message.text for message in reply.items]
+from impl.tests.memory_cluster import MemoryCluster, ask, virtually
+from impl.tests.scenarios import make_chat, texts
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
@@ -93,8 +75,7 @@ async def test_everything_acknowledged_survives_the_end_of_all_nodes(
         for number in range(30):
             await ask(cluster.nodes[1 + number % 3], Send(user, chat, f"t{number}", str(number)))
         for node_id in (1, 2, 3):
-            await cluster.stop(node_id)
-            cluster.disks[node_id] = cluster.disks[node_id].crash(cluster.random)
+            await cluster.crash(node_id)
         for node_id in (1, 2, 3):
             await cluster.start(node_id)
         await cluster.leader()
@@ -177,16 +158,34 @@ async def test_a_failed_sync_ends_the_node(tmp_path: Path, autojump_clock: trio.
             await ask(node, CreateUser("t", "ann"))
 
 
-async def test_two_runs_of_a_seed_are_the_same(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    async def run(folder: Path) -> list[tuple[str, int, int]]:
-        folder.mkdir()
-        async with MemoryCluster(folder, 3, seed=10).running() as cluster:
-            await make_chat(await cluster.leader())
-            return [
-                (node.status().role, node.status().term, node.status().last_index) for node in cluster.nodes.values()
-            ]
+def test_two_runs_of_a_seed_are_the_same(tmp_path: Path) -> None:
+    """Every message, byte by byte and to the instant, and the states that come of them."""
 
-    assert await run(tmp_path / "a") == await run(tmp_path / "b")
+    def run(name: str, seed: int) -> tuple[list[tuple[float, int, bytes]], dict[int, str]]:
+        folder = tmp_path / name
+        folder.mkdir()
+        trace: list[tuple[float, int, bytes]] = []
+
+        async def scene(_: trio.testing.MockClock) -> dict[int, str]:
+            cluster = MemoryCluster(folder, 3, seed)
+            cluster.observe_send = lambda source, _, frame: trace.append((trio.current_time(), source, frame))
+            async with cluster.running():
+                user, chat = await make_chat(await cluster.leader())
+                async with trio.open_nursery() as nursery:
+                    for number in range(30):
+                        node = cluster.nodes[1 + number % 3]
+                        nursery.start_soon(ask, node, Send(user, chat, f"t{number}", "x"))
+                await cluster.crash(1)
+                await cluster.start(1)
+                await cluster.settled()
+                return cluster.digests()
+
+        return trace, virtually(scene, seed)
+
+    first, again, other = run("first", 10), run("again", 10), run("other", 11)
+    assert first == again
+    assert len(first[0]) > 100
+    assert first[0] != other[0]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -16,7 +16,7 @@ from impl.network.wire import MAX_FRAME_BYTES, ForwardReply
 from impl.node import LEADER_WAIT_S, RETRY_PAUSE_S
 from impl.raft import ProtocolViolation
 from impl.tests.memory_cluster import MemoryCluster, ask
-from impl.tests.test_node import make_chat
+from impl.tests.scenarios import make_chat
 
 LONGEST_TEXT = "\U0001f600" * TEXT_MAX_CHARACTERS
 
