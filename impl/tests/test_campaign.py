@@ -16,7 +16,7 @@ SEEDS = 20
 
 CHUNK = 5
 
-MANY_SEEDS = 1000
+MANY_SEEDS = 200
 SLOW_CHUNK = 50
 
 SEEN = ("send posted", "send unknown", "send not done: no-leader", "read answered", "power_cut", "power_cut_of_all")
