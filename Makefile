@@ -11,6 +11,7 @@ READY  := $(VENV)/.ready
 help:
 	@echo "make demo   30 s of chat on three real nodes under random faults, then the verdict"
 	@echo "make test   linters, types, import rules and the default tier of tests"
+	@echo "make test-slow  the tests that take longer"
 	@echo "make check  linters, types and import rules only"
 	@echo "make setup  the virtual environment in $(VENV), and nothing else"
 	@echo "make clean  remove $(VENV) (recorded runs in runs/ are kept)"

@@ -1,0 +1,1 @@
+"""What runs: the Raft core, its log, the network, the state machine, the node that drives them, HTTP, client."""

@@ -25,10 +25,6 @@ RESTART_PAUSE_S = 3.0
 STOP_TIMEOUT_S = 10.0
 """A node that has not ended this long after SIGTERM is killed; its log recovers it."""
 
-QUICK_END_S = 2.0
-"""A node that ends by itself this soon cannot work as it is configured: starting it again would not help."""
-
-
 POLL_S = 0.05
 """How often a node's process is looked at."""
 
@@ -65,7 +61,6 @@ async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the nodes in order
             )
-        started = trio.current_time()
         try:
             assert process.stdout is not None
             async with trio.lowlevel.FdStream(os.dup(process.stdout.fileno())) as stdout:
@@ -81,7 +76,7 @@ async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
             raise
         status = process.returncode or 0
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        if status >= 0 and not worked and trio.current_time() - started < QUICK_END_S:
+        if status >= 0 and not worked:  # it ended by itself before it was ever ready: again would not help
             why = _last_words(folder / "node.log")
             print(f"node {node_id}  cannot be started: {why}", flush=True)
             return

@@ -138,6 +138,10 @@ class _Slot:
         self._outcome: Reply | Exception | int | None = None
         self.in_log = False  # from here on a write may be carried out whatever becomes of this node
 
+    @property
+    def is_open(self) -> bool:
+        return self._outcome is None
+
     def put(self, outcome: Reply | Exception | int) -> None:
         if self._outcome is None:
             self._outcome = outcome
@@ -523,8 +527,9 @@ class Node:
                 return reply
             finally:
                 del self._slots[token]
-                self._queries = [waiting for waiting in self._queries if waiting.token != token]
-                heapq.heapify(self._queries)
+                if slot.is_open:  # given up while it waits for its index, perhaps for ever
+                    self._queries = [waiting for waiting in self._queries if waiting.token != token]
+                    heapq.heapify(self._queries)
         raise NotDone("read-timeout", "leadership could not be confirmed in time: this node may be cut off")
 
     async def read_index(self) -> int:

@@ -1,0 +1,1 @@
+"""Does the code follow the specification? The only place, beside the harness, where the two meet."""

@@ -13,7 +13,7 @@ from impl.chat.commands import CreateUser, Messages, Posted, ReadMessages, Send,
 from impl.chat.service import NotDone, OutcomeUnknown
 from impl.http.limits import PAGE_MAX_ITEMS, TEXT_MAX_CHARACTERS
 from impl.network.wire import MAX_FRAME_BYTES, ForwardReply
-from impl.node import LEADER_WAIT_S, RETRY_PAUSE_S
+from impl.node import LEADER_WAIT_S, RETRY_PAUSE_S, Node
 from impl.raft import ProtocolViolation
 from impl.tests.memory_cluster import MemoryCluster, ask
 from impl.tests.scenarios import make_chat
@@ -90,7 +90,7 @@ async def test_a_request_that_waits_for_a_leader_goes_on_as_soon_as_there_is_one
             waiting = cluster.nodes[1]
             done: list[float] = []
 
-            async def create(waiting=waiting, done=done) -> None:  # type: ignore[no-untyped-def]
+            async def create(waiting: Node = waiting, done: list[float] = done) -> None:
                 assert isinstance(await ask(waiting, CreateUser("t", "ann"), timeout_s=10.0), UserCreated)
                 done.append(trio.current_time())
 
