@@ -9,13 +9,16 @@ import difflib
 import random
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from harness.params import FAMILY_NAMES, MAX_CLIENTS, MAX_DURATION_S, MAX_NODES, MIN_DURATION_S, RunParams
 from harness.planted_names import BUGS
+
+if TYPE_CHECKING:
+    from harness.run import Run
 
 RUNS = Path("runs")
 
@@ -119,7 +122,26 @@ def report_command(run_dir: RunDir, json: Json = False) -> None:
     typer.echo(to_json({"report": str(path)}) if json else str(path))
 
 
-def carry_out(params: RunParams, out: Path, *, json: bool, report: bool) -> int:
+@harness_app.command("day")
+def day_command(
+    seed: Seed = None,
+    json: Json = False,
+    duration_scale: Annotated[
+        float,
+        typer.Option("--duration-scale", min=0.02, max=20.0, help="Of the pauses and of the data; 1 is 200 MB."),
+    ] = 1.0,
+    out: Out = RUNS,
+    no_report: NoReport = False,
+) -> None:
+    """A scripted day under load: grow, shrink, replace, restart, full and slow disks, 200 MB of snapshot."""
+    from harness.day.params import DayParams
+    from harness.day.run import DayRun
+
+    params = DayParams(seed=chosen(seed), duration_scale=duration_scale)
+    raise typer.Exit(carry_out(params, out, json=json, report=not no_report, kind=DayRun))
+
+
+def carry_out(params: RunParams, out: Path, *, json: bool, report: bool, kind: type[Run] | None = None) -> int:
     """Run, show the verdict, and return the exit code."""
     import trio
     from rich.console import Console
@@ -131,7 +153,7 @@ def carry_out(params: RunParams, out: Path, *, json: bool, report: bool) -> int:
     words = Console(stderr=True)
     display = LivePicture(words) if words.is_terminal and not words.is_dumb_terminal else PlainLines(words)
     try:
-        outcome = trio.run(lambda: run(params, out, display, report=report))
+        outcome = trio.run(lambda: run(params, out, display, report=report, kind=kind))
     except KeyboardInterrupt:
         typer.echo("telegraft: interrupted before the run's verdict was written", err=True)
         return EXIT_INTERRUPTED

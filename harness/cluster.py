@@ -2,9 +2,9 @@
 
 Theory of operation
 -------------------
-Each node is the real program with a real config file, ``python -m impl.cli node --config FILE``; with a planted bug,
-``python -m harness.planted BUG node --config FILE``. Its config points every peer at a proxy and tells clients of the
-proxies in front of the nodes, so that all traffic but the harness's own status polls can be cut.
+Each node is the real program with a real config file, on a disk that the harness can break and, if asked for, with a
+planted bug (``harness.tested_node``). Its config points every peer at a proxy and tells clients of the proxies in front
+of the nodes, so that all traffic but the harness's own status polls can be cut.
 
 Output of a node, both streams and all its lives, goes to one file, ``nodes/N.log``. The harness waits for the ready
 line there: a file never blocks the node that writes it, as a full pipe would. Each node lives in a process group of its
@@ -33,9 +33,16 @@ from typing import Any, Literal, TypeAlias
 import tomli_w
 import trio
 
+from harness.faulty_disk import DiskControl
 from harness.links import Links
 from harness.ports import free_ports
 from harness.proxy import Address
+from impl.config import load_config
+from impl.raft.configuration import founding
+from impl.raft.messages import Base
+from impl.storage.disk import RealDisk
+from impl.storage.formatting import format_directory
+from impl.storage.identity import IDENTITY_FILE, Identity
 
 HOST = "127.0.0.1"
 
@@ -48,6 +55,13 @@ on a busy machine it may wait long for a processor."""
 
 REAP_TIMEOUT_S = 5.0
 """For the kernel to take down a process after SIGKILL."""
+
+SEGMENT_BYTES = 16 * 1024
+"""A segment holds the messages of a second or two, so that a disk which is full for longer is met."""
+
+OPTIONS: dict[str, Any] = {"snapshot_entries": 300, "keep_entries": 50}
+"""Snapshots within seconds, and little log kept, so that a node which was away needs one. Not with planted bugs, some
+of which need the log from its beginning."""
 
 POLL_S = 0.01
 
@@ -79,13 +93,19 @@ class Node:
     crashed: str = ""  # why it ended by itself since the last start, or empty
     disorders: list[str] = field(default_factory=list)  # in words, of all its lives; see ``take_disorders``
     starts: int = 0
+    segment_bytes: int = 0  # of the first segment of a founder's log; 0: as usual
+    joins: bool = False  # whether its directory, when it is made, is that of a node that joins a group
     _log_offset: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        self.disk = DiskControl(disk_control_path(self.config_path))
 
     async def start(self) -> None:
         """Start the process and wait until it says it is ready. Raises ``NodeFailed``."""
         if self.state != "down":
             return
         self.log_path.touch()
+        await self._format()
         self._log_offset = self.log_path.stat().st_size
         with self.log_path.open("ab") as log:
             # Not trio's open_process: it forks in a worker thread, and "parent" in --end-with-parent is the forking
@@ -109,6 +129,22 @@ class Node:
             raise NodeFailed(
                 f"node {self.node_id} was not ready after {READY_TIMEOUT_S:g} s; its log ends:\n{self.log_tail()}"
             ) from None
+
+    async def _format(self) -> None:
+        """Make the data directory ready, if that has not been done. Raises ``NodeFailed``."""
+        if not self.config_path.exists() or (self.data_dir / IDENTITY_FILE).exists():
+            return
+        if self.segment_bytes and not self.joins:
+            await trio.to_thread.run_sync(format_founder, self.config_path, self.segment_bytes)
+            return
+        command = [sys.executable, "-m", "impl.cli", "init", "--config", str(self.config_path.resolve())]
+        command += ["--join"] if self.joins else []
+        done = await trio.run_process(
+            command, capture_stdout=True, capture_stderr=True, check=False, env=node_environment()
+        )
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).decode(errors="replace").strip()
+            raise NodeFailed(f"node {self.node_id}: its data directory cannot be made ready: {said}")
 
     async def _wait_ready(self) -> None:
         while self.state != "down" and not self._said_ready():  # down: a kill overtook the start
@@ -286,7 +322,8 @@ async def prepare(directory: Path, *, nodes: int, name: str, bug: str = "") -> C
     for i in ids:
         config_path = home / f"{i}.toml"
         data_dir = home / f"{i}.data"
-        config_path.write_text(tomli_w.dumps(node_config(name, i, data_dir, http, peer, links)))
+        config = node_config(name, i, data_dir, http, peer, links) | ({} if bug else OPTIONS)
+        config_path.write_text(tomli_w.dumps(config))
         members[i] = Node(
             node_id=i,
             http=http[i],
@@ -294,7 +331,8 @@ async def prepare(directory: Path, *, nodes: int, name: str, bug: str = "") -> C
             config_path=config_path,
             log_path=home / f"{i}.log",
             data_dir=data_dir,
-            command=node_command(config_path, bug),
+            command=node_command(config_path, bug, SEGMENT_BYTES),
+            segment_bytes=SEGMENT_BYTES,
         )
     return Cluster(members, links)
 
@@ -319,10 +357,25 @@ def node_config(
     }
 
 
-def node_command(config_path: Path, bug: str) -> list[str]:
-    """The command line of a node that ends with this process."""
-    program = ["harness.planted", bug] if bug else ["impl.cli"]
-    return [sys.executable, "-m", *program, "node", "--config", str(config_path.resolve()), "--end-with-parent"]
+def node_command(config_path: Path, bug: str, segment_bytes: int = 0) -> list[str]:
+    """The command line of a node that ends with this process; ``segment_bytes`` 0: as usual."""
+    command = [sys.executable, "-m", "harness.tested_node", "--config", str(config_path.resolve())]
+    command += ["--disk", str(disk_control_path(config_path).resolve()), "--end-with-parent"]
+    command += ["--segment-bytes", str(segment_bytes)] if segment_bytes else []
+    return [*command, "--bug", bug] if bug else command
+
+
+def format_founder(config_path: Path, segment_bytes: int) -> None:
+    """What ``telegraft init`` does for a founding member, with another size of the log's first segment."""
+    config = load_config(config_path)
+    owner = Identity(config.cluster, config.node_id)
+    base = Base(configuration=founding(config.voters))
+    format_directory(RealDisk(), config.data_dir, owner, base, segment_bytes=segment_bytes)
+
+
+def disk_control_path(config_path: Path) -> Path:
+    """The control file of a node's disk, beside its configuration; see ``harness.faulty_disk``."""
+    return config_path.with_suffix(".disk")
 
 
 def node_environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FaultFamily: TypeAlias = Literal["kill", "pause", "partition", "client-link"]
+FaultFamily: TypeAlias = Literal["kill", "pause", "partition", "client-link", "disk-full", "disk-slow", "disk-hung"]
 FAMILY_NAMES: tuple[FaultFamily, ...] = get_args(FaultFamily)
 
 MIN_DURATION_S = 2.0

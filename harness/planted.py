@@ -1,4 +1,4 @@
-"""Planted bugs: what a violation looks like. ``python -m harness.planted BUG node --config FILE`` runs a node with one.
+"""Planted bugs: what a violation looks like. ``harness.tested_node`` runs a node with one.
 
 Theory of operation
 -------------------
@@ -22,42 +22,31 @@ candidates of one term; the schedule of faults does not aim for it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Self
 
-import trio
-
 from harness.planted_names import BUGS
-from impl import process
-from impl.chat.commands import Command, ListChats, ListMembers, ReadMessages, Reply
+from impl.chat.commands import Command, Reply
+from impl.chat.service import Consistency
 from impl.chat.state_machine import ChatStateMachine, FirstAnswer
 from impl.config import NodeConfig
 from impl.node import Node
-from impl.raft.events import Effects
-from impl.raft.messages import Entry, HardState
+from impl.node.driver import Carriers
+from impl.raft.events import Accepted
+from impl.raft.messages import Base, Entry, HardState
 from impl.storage.disk import Disk
 from impl.storage.identity import Identity
 from impl.storage.wal import DEFAULT_SEGMENT_BYTES, Recovered, Wal
 
-EXIT_USAGE = 2
-
-END_WITH_PARENT = "--end-with-parent"
-
 
 class StaleRead(Node):
-    """Serves queries from its own applied state."""
+    """Serves queries from its own applied state, whatever was asked for."""
 
-    async def execute(self, command: Command, *, timeout_s: float) -> Reply:
-        if isinstance(command, ReadMessages | ListMembers | ListChats):
-            return await self._query_here(command, trio.current_time() + timeout_s)
-        return await super().execute(command, timeout_s=timeout_s)
-
-    async def read_index(self) -> int:
-        return self._machine.applied_index
+    async def execute(self, command: Command, *, timeout_s: float, consistency: Consistency = "linearizable") -> Reply:
+        return await super().execute(command, timeout_s=timeout_s, consistency="stale")
 
 
 class EarlyAck(Node):
@@ -66,24 +55,34 @@ class EarlyAck(Node):
     def __init__(self, config: NodeConfig, disk: Disk, random: Random, clock_ms: Callable[[], int]) -> None:
         super().__init__(config, disk, random, clock_ms)
         self._ahead = ChatStateMachine.open(":memory:")
+        self._answers: dict[int, Reply] = {}
 
-    def _carry_out(self, effects: Effects) -> None:
-        super()._carry_out(effects)
-        answers = self._run_ahead()
-        for accepted in effects.accepted:
-            slot, answer = self._slots.get(accepted.token), answers.get(accepted.index)
-            if slot is not None and answer is not None:
-                slot.put(answer)
+    def _carriers(self) -> Carriers:
+        carriers = super()._carriers()
+
+        def accepted(accepted: Accepted) -> None:
+            carriers.accepted(accepted)
+            answer = self._run_ahead().get(accepted.index)
+            if answer is not None:
+                self._writes.answer(accepted.token, answer)
+
+        return replace(carriers, accepted=accepted)
 
     def _run_ahead(self) -> dict[int, Reply]:
-        """Apply what is in the log, committed or not; returns the new answers by index."""
-        log = self._core.log
+        """Apply what is in the log, committed or not; returns the new answers by index. A log that no longer begins
+        where it did is none to run ahead of."""
+        log = self._driver.core.log
+        if log.base.index > self._ahead.applied_index:
+            return {}
         if log.term_at(self._ahead.applied_index) != self._ahead.applied_term:  # what it had applied was replaced
             self._ahead.close()
             self._ahead = ChatStateMachine.open(":memory:")
-        entries = log.slice(self._ahead.applied_index + 1, log.last_index)
-        replies = self._ahead.apply(entries)
-        return {entry.index: reply for entry, reply in zip(entries, replies, strict=True) if reply is not None}
+            self._answers.clear()
+        for entry in log.slice(self._ahead.applied_index + 1, log.last_index):
+            (reply,) = self._ahead.apply([entry])
+            if reply is not None:
+                self._answers[entry.index] = reply
+        return self._answers
 
 
 class ForgetfulMachine(ChatStateMachine):
@@ -104,15 +103,21 @@ class ForgetfulWal(Wal):
 
     @classmethod
     def open(
-        cls, disk: Disk, directory: Path, identity: Identity, *, segment_bytes: int = DEFAULT_SEGMENT_BYTES
+        cls,
+        disk: Disk,
+        directory: Path,
+        identity: Identity,
+        *,
+        segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+        format_new: bool = True,
     ) -> tuple[Self, Recovered]:
-        wal, found = super().open(disk, directory, identity, segment_bytes=segment_bytes)
+        wal, found = super().open(disk, directory, identity, segment_bytes=segment_bytes, format_new=format_new)
         # The core starts with no term below that of its log.
-        forgotten = HardState(term=found.entries[-1].term if found.entries else 0)
-        return wal, replace(found, hard_state=forgotten)
+        term = found.entries[-1].term if found.entries else found.base.term if found.base is not None else 0
+        return wal, replace(found, hard_state=HardState(term=term))
 
-    def append(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
-        super().append(None, entries)  # without entries, nothing is left to write
+    def append(self, hard_state: HardState | None, entries: Sequence[Entry], base: Base | None = None) -> None:
+        super().append(None, entries, base)  # without entries and base, nothing is left to write
 
 
 class LostVote(Node):
@@ -129,20 +134,3 @@ VARIANTS: dict[str, type[Node]] = {
 }
 
 assert VARIANTS.keys() == BUGS.keys()
-
-
-def main(arguments: list[str]) -> int:
-    """Run a node with the named bug. Returns the exit status."""
-    match arguments:
-        case [bug, "node", "--config", path, *options] if bug in VARIANTS and options in ([], [END_WITH_PARENT]):
-            if options:
-                process.end_with_parent()
-            return process.main(Path(path), node_class=VARIANTS[bug])
-    print(
-        f"usage: python -m harness.planted {{{','.join(BUGS)}}} node --config FILE [{END_WITH_PARENT}]", file=sys.stderr
-    )
-    return EXIT_USAGE
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -64,13 +64,18 @@ class Outcome:
         return EXIT_INTERRUPTED if self.interrupted else EXIT_CODES[self.record["verdict"]]
 
 
-async def run(params: RunParams, out: Path, display: Display, *, report: bool = True) -> Outcome:
-    """Carry out one run below the folder ``out``; returns its verdict. Raises OSError if the folder cannot be made."""
+async def run(
+    params: RunParams, out: Path, display: Display, *, report: bool = True, kind: type[Run] | None = None
+) -> Outcome:
+    """Carry out one run below the folder ``out``; returns its verdict. Raises OSError if the folder cannot be made.
+
+    ``kind``: what happens to the cluster while clients chat, if not the faults of the schedule.
+    """
     schedule = draw_schedule(params)
     folder = create(out, params, schedule)
     with folder.history.open("wb") as stream:
         recorder = Recorder(stream, lanes=params.clients)
-        running = Run(params, schedule, folder, recorder, display)
+        running = (kind or Run)(params, schedule, folder, recorder, display)
         async with trio.open_nursery() as beside:
             beside.start_soon(running.refresh_display)
             beside.start_soon(running.heed_signals)
@@ -79,12 +84,13 @@ async def run(params: RunParams, out: Path, display: Display, *, report: bool = 
             beside.cancel_scope.cancel()
     findings = running.findings(judgement)
     record = verdict_record(
-        params,
+        running.params_judged,
         findings,
         run_dir=str(folder.path),
         replay=params.replay_command(out),
         duration_s=running.duration_s,
     )
+    record |= running.more_to_tell()
     folder.write_json(folder.verdict, record)
     if report:
         running.enter("writing the report")
@@ -120,6 +126,32 @@ class Run:
         """Begin a phase, for all to see."""
         self.view.phase = phase
         self.display.phase(self.view)
+
+    # --- what other kinds of runs do otherwise ---------------------------------------------------------------------
+
+    async def prepared(self) -> Cluster:
+        """A cluster of which nothing is started yet."""
+        return await prepare(self.folder.path, nodes=self.params.nodes, name=self.params.name, bug=self.params.bug)
+
+    async def while_chatting(self, cluster: Cluster, observer: Observer) -> None:
+        """Everything that happens to the cluster while clients chat; when it returns, they stop."""
+        with trio.move_on_after(self.params.duration_s):
+            nemesis = Nemesis(self.schedule, World(cluster, observer.leader), self.recorder, self._announce)
+            self.nemesis = self.view.nemesis = nemesis
+            await nemesis.run()
+            await trio.sleep_forever()
+
+    async def after_chatting(self) -> None:
+        """What there is to look at once everything is healed and read to its end."""
+
+    @property
+    def params_judged(self) -> RunParams:
+        """What the verdict measures the run by."""
+        return self.params
+
+    def more_to_tell(self) -> dict[str, Any]:
+        """What verdict.json holds beside what every run's does."""
+        return {}
 
     # --- phases ------------------------------------------------------------------------------------------------
 
@@ -157,9 +189,7 @@ class Run:
     async def _with_cluster(self) -> None:
         self.enter("starting the nodes")
         for attempt in range(1, START_ATTEMPTS + 1):
-            cluster = await prepare(
-                self.folder.path, nodes=self.params.nodes, name=self.params.name, bug=self.params.bug
-            )
+            cluster = await self.prepared()
             self.cluster = self.view.cluster = cluster
             async with trio.open_nursery() as links:
                 links.start_soon(cluster.links.serve)
@@ -190,24 +220,23 @@ class Run:
                 self.enter("reading every chat to its end")
                 unread = await workload.read_everything()
                 self.liveness = self.liveness or unread
+                await self.after_chatting()
             self.enter("stopping the nodes")
             watchers.cancel_scope.cancel()
 
     async def _chat(self, workload: ChatWorkload, cluster: Cluster, observer: Observer) -> None:
         """Workload and nemesis together; afterwards nothing is broken any more."""
-        world = World(cluster, observer.leader)
-        nemesis = self.nemesis = self.view.nemesis = Nemesis(self.schedule, world, self.recorder, self._announce)
         began = self.view.workload_began = trio.current_time()
         self.enter("chatting under faults" if self.schedule.faults else "chatting")
         try:
-            async with trio.open_nursery() as faults:
-                faults.start_soon(nemesis.run)
-                with trio.move_on_after(self.params.duration_s + self.params.operation_timeout_s + LAST_OPERATIONS_S):
-                    async with trio.open_nursery() as clients:
-                        clients.start_soon(workload.run)
-                        await trio.sleep(self.params.duration_s)
-                        workload.stop()
-                faults.cancel_scope.cancel()
+            async with trio.open_nursery() as clients:
+                clients.start_soon(workload.run)
+                await self.while_chatting(cluster, observer)
+                workload.stop()
+                # Operations under way may end; what is still open then is cancelled and stays pending.
+                clients.cancel_scope.deadline = (
+                    trio.current_time() + self.params.operation_timeout_s + LAST_OPERATIONS_S
+                )
         finally:
             self.duration_s = trio.current_time() - began
         self.enter("healing")

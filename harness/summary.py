@@ -23,6 +23,8 @@ def summary(record: dict[str, Any]) -> Group:
     if record["core"]:
         named = ", ".join(f"#{index}" for index in record["core"])
         parts.append(Text(f"The contradiction: operations {named} of the history ({record['class']})."))
+    if "phases" in record:
+        parts += [Text(""), phases_table(record)]
     parts += [Text(""), operations_table(record), Text("")]
     parts.append(facts_table(record))
     return Group(*parts)
@@ -38,6 +40,18 @@ def operations_table(record: dict[str, Any]) -> Table:
         table.add_row(kind, *(str(counts[key]) for key in keys))
     totals = (str(sum(counts[key] for counts in record["operations"].values())) for key in keys)
     table.add_row("total", *totals, style="bold")
+    return table
+
+
+def phases_table(record: dict[str, Any]) -> Table:
+    """The phases of a scripted day."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("phase", "seconds", "longest without a write", ""):
+        table.add_column(column, justify="left" if column in {"phase", ""} else "right")
+    for phase in record["phases"]:
+        word = Text("passed", "green") if phase["passed"] else Text("FAILED", "bold red")
+        gap = f"{phase['longest_write_gap_s']:.2f} s"
+        table.add_row(phase["name"], f"{phase['duration_s']:.1f}", gap, word)
     return table
 
 

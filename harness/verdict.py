@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from harness.judge import Judgement
-from harness.params import RunParams
+from harness.params import FaultFamily, RunParams
 from harness.recorder import Tally
 from harness.workloads.chat import KINDS
 
@@ -33,6 +33,9 @@ machine another; a run that loses more than this was standing still."""
 
 LEADER_CHANGE_FROM_S = 20.0
 """From this duration on the schedule has room to hit the leader often enough that leadership must have moved."""
+
+LEADER_FAMILIES: frozenset[FaultFamily] = frozenset({"kill", "pause", "partition"})
+"""Those of which the schedule aims one at the leader, and takes it out of the quorum."""
 
 
 class SanityRow(msgspec.Struct, frozen=True):
@@ -70,7 +73,7 @@ def sanity_rows(params: RunParams, findings: Findings) -> list[SanityRow]:
         tally = tallies.get(kind, Tally())
         rows.append(SanityRow(f"{kind} that succeeded and was not rejected", 1, tally.ok - tally.rejected))
     rows.append(SanityRow("faults that fired", 1 if params.faults else 0, sum(findings.faults.values())))
-    if params.nodes > 1 and params.duration_s >= LEADER_CHANGE_FROM_S and set(params.faults) - {"client-link"}:
+    if params.nodes > 1 and params.duration_s >= LEADER_CHANGE_FROM_S and set(params.faults) & LEADER_FAMILIES:
         rows.append(SanityRow("leader changes", 1, findings.leader_changes))
     return rows
 

@@ -49,15 +49,32 @@ class NodeConfig(BaseSettings):
     """Where clients are served."""
     peer: Address
     """Where the other nodes' streams are received."""
-    peers: dict[NodeKey, Address]
-    """node id -> the address that this node dials to reach it; its own entry is allowed and not used."""
+    peers: dict[NodeKey, Address] = {}
+    """The founding members of the group, this node among them or not: node id -> the address that this node dials to
+    reach it. A node that joins needs none: it is told by the group."""
     peer_urls: dict[NodeKey, str] = {}
     """node id -> the URL that clients are told for it."""
+    dial: dict[NodeKey, Address] = {}
+    """node id -> the address that this node dials whatever the group says: for proxies and forwarded ports."""
+    advertise_peer: Address | None = None
+    """Where other nodes reach this one, if not at ``peer`` (which may be 0.0.0.0)."""
+    advertise_url: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")] | None = None
+    """Where clients reach this node, if not at http:// and ``http``."""
     tick_ms: Annotated[int, Field(ge=1, le=10_000)] = 10
     heartbeat_ticks: Annotated[int, Field(ge=1)] = 6
     election_ticks: Annotated[int, Field(ge=2)] = 30
     """A leader is given up after 30 to 59 ticks without a word: 300 to 590 ms. The finer the ticks, the rarer two
     members stand for election within the same one and split the vote."""
+    priority: Annotated[int, Field(ge=0, le=2)] = 2
+    """Who leads while all are well: 2 first, 1 an election timeout later, 0 never unless leadership is handed to it."""
+    lease_ms: Annotated[int, Field(ge=0)] = 0
+    """How long after a confirmed round a leader answers `consistency=lease` by its clock alone; 0: never, such reads
+    are then as any other. At most (election_ticks - 3) * tick_ms, less the share by which clocks may drift apart."""
+    snapshot_entries: Annotated[int, Field(ge=1)] = 100_000
+    snapshot_bytes: Annotated[int, Field(ge=1)] = 64 * 1024 * 1024
+    """A snapshot is taken when so many entries, or so many bytes of them, have been applied since the last one."""
+    keep_entries: Annotated[int, Field(ge=0)] = 10_000
+    """So many entries stay in the log in front of a snapshot, for members that are a little behind."""
     check_invariants: bool = False
     """Look at every invariant of the core after every step, and stop at the first that is broken."""
 
@@ -67,11 +84,28 @@ class NodeConfig(BaseSettings):
             raise ValueError(
                 f"heartbeat_ticks ({self.heartbeat_ticks}) must be less than election_ticks ({self.election_ticks})"
             )
+        most_ms = (self.election_ticks - 3) * self.tick_ms
+        if self.lease_ms > max(most_ms, 0):
+            raise ValueError(
+                f"lease_ms ({self.lease_ms}) must be at most (election_ticks - 3) * tick_ms ({max(most_ms, 0)}), or "
+                "another leader could be elected while this one still answers by its lease"
+            )
         return self
 
     @property
     def voters(self) -> tuple[int, ...]:
+        """Who founds the group, if this configuration is used to found one."""
         return tuple(sorted({self.node_id, *self.peers}))
+
+    @property
+    def reply_to(self) -> str:
+        """host:port at which other nodes reach this one."""
+        return self.advertise_peer or self.peer
+
+    @property
+    def url(self) -> str:
+        """Where clients reach this node."""
+        return self.advertise_url or self.peer_urls.get(self.node_id) or f"http://{self.http}"
 
     @classmethod
     def settings_customise_sources(

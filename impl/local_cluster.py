@@ -1,8 +1,9 @@
 """``telegraft cluster up``: a cluster of real processes on this machine, to use and to break by hand.
 
-Each node gets a folder with its configuration, its log of standard error and its data; starting again goes on from
-there. Nodes are processes of their own that may be killed by id; unless told otherwise, one that died is started again
-after ``RESTART_PAUSE_S``, long enough to see the others go on without it.
+Each node gets a folder with its configuration, its log of standard error and its data, formatted when the folder is
+new; starting again goes on from there, and changes neither configuration nor data. Nodes are processes of their own
+that may be killed by id; unless told otherwise, one that died is started again after ``RESTART_PAUSE_S``, long enough
+to see the others go on without it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from typing import Any
 import tomli_w
 import trio
 
-from impl.process import configure_logging, leaves
+from impl.config import ConfigError, load_config
+from impl.process import configure_logging, format_node, leaves
+from impl.storage.errors import AlreadyFormatted, StorageError
 
 RESTART_PAUSE_S = 3.0
 STOP_TIMEOUT_S = 10.0
@@ -45,6 +49,16 @@ def node_config(node_id: int, nodes: int, http_port: int, peer_port: int) -> dic
         "peers": {str(member): f"127.0.0.1:{peer_port + member - 1}" for member in members if member != node_id},
         "peer_urls": {str(member): f"http://127.0.0.1:{http_port + member - 1}" for member in members},
     }
+
+
+def prepare(node_id: int, folder: Path, nodes: int, http_port: int, peer_port: int) -> None:
+    """Write the configuration of a node and format its data directory, where that has not been done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "node.toml"
+    if not path.exists():
+        path.write_text(tomli_w.dumps(node_config(node_id, nodes, http_port, peer_port)), encoding="utf-8")
+    with suppress(AlreadyFormatted):
+        format_node(load_config(path), join=False)
 
 
 async def _keep_running(node_id: int, folder: Path, *, restart: bool) -> None:
@@ -126,9 +140,7 @@ def _last_words(log: Path) -> str:
 async def _run(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, restart: bool) -> None:
     folders = {node_id: data_dir / f"node-{node_id}" for node_id in range(1, nodes + 1)}
     for node_id, folder in folders.items():
-        folder.mkdir(parents=True, exist_ok=True)
-        config = node_config(node_id, nodes, http_port, peer_port)
-        (folder / "node.toml").write_text(tomli_w.dumps(config), encoding="utf-8")
+        prepare(node_id, folder, nodes, http_port, peer_port)
     print(f"{nodes} nodes, data in {data_dir}; Ctrl-C stops them", flush=True)
     # The receiver stays open to the end: a second signal must not cut the stopping short and leave nodes behind.
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -161,7 +173,7 @@ def main(nodes: int, data_dir: Path, http_port: int, peer_port: int, *, restart:
         trio.run(lambda: _run(nodes, data_dir, http_port, peer_port, restart=restart))
     except BaseException as raised:
         errors = leaves(raised)
-        if not all(isinstance(error, (ClusterError, OSError)) for error in errors):
+        if not all(isinstance(error, (ClusterError, ConfigError, StorageError, OSError)) for error in errors):
             raise
         for error in errors:
             print(f"telegraft: {error}", file=sys.stderr)

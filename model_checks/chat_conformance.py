@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from impl.chat import commands as impl
-from impl.chat.state_machine import RETENTION_MS, ChatStateMachine, body_of, scope_of
+from impl.chat.logical_state import RETENTION_MS
+from impl.chat.state_machine import ChatStateMachine, body_of, scope_of
 from impl.raft.messages import Entry
 from spec import chat as spec
 

@@ -2,20 +2,22 @@
 
 Theory of operation
 -------------------
-Two tracks. The first holds the faults that take nodes out of the quorum (kill, pause, partition), in slots of two to
+Three tracks. The first holds the faults that take nodes out of the quorum (kill, pause, partition), in slots of two to
 three and a half seconds with a breath between them: a cluster that is never whole teaches little, and one that is never
-allowed to finish an election teaches less. The second holds the short breaks of client links, one per window, on top of
-whatever the first one does.
+allowed to finish an election teaches less. The second holds the short breaks of client links, one per window, and the
+third the faults of disks, one per window too, each family in its turn: both on top of whatever the first one does.
 
 Stratified drawing keeps the promise that a demo makes: the leader is hit by a kill, a partition and a pause, in slots
 drawn by lot, before chance fills the rest. With 30 seconds there are always slots enough, so every family fires and
 leadership has to move. In some of the other slots a second fault of another family starts inside the first; a slot ends
-before the next begins, so never more than two overlap.
+before the next begins, so never more than two of the first track overlap.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
@@ -39,6 +41,14 @@ BREATH_S = (0.7, 1.8)
 CLIENT_WINDOW_S = 6.0
 CLIENT_FAULT_S = (0.2, 1.2)
 """Shorter than a client's patience for one operation: most retries succeed, and only some outcomes stay unknown."""
+
+DISK_WINDOW_S = 8.0
+"""With 30 seconds every family of disk faults has its turn."""
+
+DISK_FAULT_S = (1.0, 3.0)
+"""A leader gives up its office over a disk that hangs for a second and a half: some faults are too short for that."""
+
+DISK_FAMILIES: tuple[FaultFamily, ...] = ("disk-full", "disk-slow", "disk-hung")
 
 DOUBLE_SHARE = 0.25
 """How often a second fault starts inside a slot that chance filled."""
@@ -85,6 +95,7 @@ def draw_schedule(params: RunParams) -> Schedule:
         placed += fill_slots(slot_rng, draw_slots(slot_rng, params.duration_s), removing, params.nodes)
     if "client-link" in params.faults:
         placed += client_faults(client_rng, params)
+    placed += disk_faults(substream(params.seed, "schedule", "disks"), params)
     placed.sort(key=lambda p: (p.slot.start_s, p.family))
     faults = tuple(
         FaultPlan(
@@ -151,13 +162,29 @@ def fill_slots(rng: random.Random, slots: list[Slot], removing: list[FaultFamily
 
 def client_faults(rng: random.Random, params: RunParams) -> list[Placed]:
     """One break of client links in each window."""
-    begin_s, end_s = undisturbed(params.duration_s)
-    windows = max(1, int((end_s - begin_s) // CLIENT_WINDOW_S))
-    window_s = (end_s - begin_s) / windows
     family = FAMILIES["client-link"]
-    placed: list[Placed] = []
+    slots = one_per_window(rng, params.duration_s, CLIENT_WINDOW_S, CLIENT_FAULT_S)
+    return [Placed(slot, "client-link", family.draw(rng, params.nodes)) for slot in slots]
+
+
+def disk_faults(rng: random.Random, params: RunParams) -> list[Placed]:
+    """One fault of disks in each window; the families that were asked for take turns, in an order drawn by lot."""
+    wanted = [name for name in DISK_FAMILIES if name in params.faults]
+    if not wanted:
+        return []
+    rng.shuffle(wanted)
+    slots = one_per_window(rng, params.duration_s, DISK_WINDOW_S, DISK_FAULT_S)
+    turns = zip(slots, itertools.cycle(wanted), strict=False)
+    return [Placed(slot, name, FAMILIES[name].draw(rng, params.nodes)) for slot, name in turns]
+
+
+def one_per_window(
+    rng: random.Random, duration_s: float, window_s: float, length_s: tuple[float, float]
+) -> Iterator[Slot]:
+    """The disturbed part of the run in equal windows of about this length, and one slot somewhere in each."""
+    begin_s, end_s = undisturbed(duration_s)
+    windows = max(1, int((end_s - begin_s) // window_s))
+    width_s = (end_s - begin_s) / windows
     for window in range(windows):
-        length_s = min(rng.uniform(*CLIENT_FAULT_S), window_s / 2)
-        start_s = begin_s + window * window_s + rng.uniform(0, window_s - length_s)
-        placed.append(Placed(Slot(start_s, length_s), "client-link", family.draw(rng, params.nodes)))
-    return placed
+        slot_s = min(rng.uniform(*length_s), width_s / 2)
+        yield Slot(begin_s + window * width_s + rng.uniform(0, width_s - slot_s), slot_s)

@@ -13,7 +13,8 @@ SLOTS = 8
 """Colours per palette: as many as can be told apart side by side."""
 
 FAMILY_SLOTS = {
-    "kill": 0, "pause": 1, "partition": 2, "client-link": 3, "packet": 4, "clock": 5, "disk": 6, "membership": 7,
+    "kill": 0, "pause": 1, "partition": 2, "client-link": 3,
+    "disk-full": 4, "disk-slow": 5, "disk-hung": 6, "membership": 7,
 }  # fmt: skip
 """A family keeps its colour from one report to the next."""
 

@@ -233,8 +233,8 @@ def test_what_would_override_the_config_files_is_kept_from_the_nodes(monkeypatch
 
 def test_a_planted_bug_changes_the_program_and_nothing_else() -> None:
     plain, planted = node_command(Path("/x.toml"), ""), node_command(Path("/x.toml"), "early-ack")
-    assert plain[2:] == ["impl.cli", "node", "--config", "/x.toml", "--end-with-parent"]
-    assert planted[2:] == ["harness.planted", "early-ack", *plain[3:]]
+    assert plain[2:] == ["harness.tested_node", "--config", "/x.toml", "--disk", "/x.disk", "--end-with-parent"]
+    assert planted == [*plain, "--bug", "early-ack"]
 
 
 @pytest.mark.parametrize(

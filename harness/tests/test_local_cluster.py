@@ -198,7 +198,13 @@ def test_mistakes_of_the_operator_are_named_and_lose_nothing(cluster: Cluster, t
         assert code == 2
         assert "data is in use by another process" in words
 
-        code, words = run_node(variant("http.toml", "^data_dir = .*$", 'data_dir = "elsewhere"'))
+        elsewhere = variant("http.toml", "^data_dir = .*$", 'data_dir = "elsewhere"')
+        code, words = run_node(elsewhere)
+        assert code == 2
+        assert "telegraft init" in words
+        init = [sys.executable, "-m", "impl.cli", "init", "--config", str(elsewhere)]
+        subprocess.run(init, check=True, capture_output=True, timeout=PATIENCE_S)
+        code, words = run_node(elsewhere)
         assert code == 2
         assert f"{cluster.first + 3} is in use by another process" in words
 

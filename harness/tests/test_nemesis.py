@@ -12,11 +12,13 @@ import trio
 import trio.testing
 
 from harness.cluster import Cluster, Node, NodeFailed
+from harness.faults.disk_slow import SLOW_MS
 from harness.faults.families import FAMILIES
 from harness.faults.family import draw_size
 from harness.faults.nemesis import Nemesis
 from harness.faults.plan import FaultPlan, World, victims
 from harness.faults.schedule import Schedule, draw_schedule
+from harness.faulty_disk import IN_ORDER, DiskControl, DiskState
 from harness.links import Links
 from harness.params import FaultFamily, RunParams
 from harness.randomness import substream
@@ -49,11 +51,19 @@ class PaperNode(Node):
             self.state = "up"
 
 
+class PaperDisk(DiskControl):
+    """A disk whose control file nobody reads."""
+
+    def _write(self) -> None: ...
+
+
 def world(nodes: int = 3, leader: int | None = 2) -> World:
     ids = range(1, nodes + 1)
     made: dict[int, Node] = {
         n: PaperNode(n, NOWHERE, NOWHERE, Path("x"), Path("x"), Path("x"), [], state="up") for n in ids
     }
+    for node in made.values():
+        node.disk = PaperDisk(Path("x"))
     return World(Cluster(made, Links(dict.fromkeys(ids, NOWHERE), dict.fromkeys(ids, NOWHERE))), lambda: leader)
 
 
@@ -71,13 +81,16 @@ def plan(family: FaultFamily, kind: str, **changes: Any) -> FaultPlan:
 
 
 def state(here: World) -> tuple[list[str], set[str]]:
-    """States of the nodes, and the closed valves as ``link/direction``."""
+    """States of the nodes, and the closed valves as ``link/direction`` and broken disks as ``node N: what``."""
     shut = {
         f"{link.name}/{direction.value}"
         for link in here.cluster.links.every
         for direction, valve in link.valves.items()
         if not valve.is_open
     }
+    for node in here.cluster.nodes.values():
+        if node.disk.state != IN_ORDER:
+            shut.add(f"node {node.node_id}: {node.disk.state}")
     return [node.state for node in here.cluster.nodes.values()], shut
 
 
@@ -104,6 +117,9 @@ EFFECTS: list[tuple[FaultPlan, list[str], set[str], list[int]]] = [
     (plan("client-link", "lose-replies"), ["up"] * 3, {"clients->2/backward"}, [2]),
     (plan("client-link", "silence"), ["up"] * 3, {"clients->2/backward", "clients->2/forward"}, [2]),
     (plan("client-link", "reset", count=3), ["up"] * 3, set(), [2, 3, 1]),
+    (plan("disk-full", "one"), ["up"] * 3, {f"node 2: {DiskState(full=True)}"}, [2]),
+    (plan("disk-slow", "one", aim="anyone"), ["up"] * 3, {f"node 3: {DiskState(slow_ms=SLOW_MS[0])}"}, [3]),
+    (plan("disk-hung", "some", count=2), ["up"] * 3, {f"node {n}: {DiskState(hung=True)}" for n in (2, 3)}, [2, 3]),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
@@ -13,7 +14,10 @@ from harness.planted import LostVote
 from impl.config import NodeConfig
 from impl.network.wire import WireMessage
 from impl.node import Node
-from impl.raft.messages import AppendEntries, AppendEntriesResponse, Entry, RequestVote, RequestVoteResponse
+from impl.raft.configuration import founding
+from impl.raft.messages import AppendEntries, AppendEntriesResponse, Base, Entry, RequestVote, RequestVoteResponse
+from impl.storage.formatting import format_directory
+from impl.storage.identity import Identity
 from impl.storage.simulated_disk import SimulatedDisk
 from impl.tests.memory_cluster import InPlace
 
@@ -21,6 +25,10 @@ TERM = 7
 
 SOON_S = 0.05
 """In virtual time: for a message to be dealt with, well below an election timeout."""
+
+
+QUIET_S = 0.31
+"""An election timeout: for so long a member that has just been started votes for nobody."""
 
 
 class Life:
@@ -42,6 +50,12 @@ class Life:
             check_invariants=True,
         )
 
+        founders = Base(configuration=founding((1, 2, 3)))
+        format_directory(self.disk, self.config.data_dir, Identity("planted", 1), founders)
+
+    def set_peers(self, peers: Mapping[int, tuple[str, int]]) -> None:
+        pass
+
     def send(self, message: WireMessage) -> bool:
         self.sent.append(message)
         return True
@@ -53,6 +67,7 @@ class Life:
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run, self)
+            await trio.sleep(QUIET_S)
             for message in heard:
                 await node.deliver(message)
                 await trio.sleep(SOON_S)

@@ -8,12 +8,21 @@ applied, and this decides every setting:
 - ``journal_mode=WAL`` with ``synchronous=NORMAL``: SQLite then syncs at checkpoints and not at commits. A power cut
   may take the last transactions back, never damage the file or split a transaction; the applied index goes back
   together with the effects, and the log is replayed from there. (``OFF`` would be a little faster, but a power cut
-  could leave a damaged file.) Whoever shortens the log must first know that the state up to there is synced.
-- ``locking_mode=EXCLUSIVE``: there is one connection, for as long as the file is open. A second program that writes
-  or checkpoints is kept out, which also keeps clear of the WAL-reset bug of SQLite 3.7.0 to 3.51.2; no shared
-  memory file is needed. To look at the data of a running node, copy the file and its ``-wal`` neighbour.
+  could leave a damaged file.) A log that was shortened meanwhile may begin too late for that; then the newest
+  snapshot stands in for the file.
+- ``locking_mode=NORMAL``: one connection writes and checkpoints, for as long as the file is open, and a snapshot of
+  the state is read through a second one. That one is read-only, and while it is open nothing is checkpointed
+  (``hold_checkpoints``), so that never do two connections write or checkpoint at a time: the WAL-reset bug of SQLite
+  3.7.0 to 3.51.2 takes two that do. Our own lock file keeps a second node out. Another program may look at the data of
+  a running node (``sqlite3 -readonly chat.db``); if one has *written*, the state machine notices and stops.
+- ``journal_size_limit``: what a long snapshot has made of the ``-wal`` file is given back afterwards.
 - ``application_id`` and ``user_version`` in the header say whose file it is and which tables it has. A file of
   another program or of a newer release is refused before anything is written.
+- The table ``origin`` says which cluster's state it is. The file of another cluster, like one that is damaged, is
+  *not ours to go on with*, but can be made anew from snapshot and log: ``StateDamaged``, a kind of ``StateUnusable``.
+
+SQLite keeps no checksums over its pages: what is found when a file is opened is damage to its structure. A bit that
+flips inside a text at rest is found by comparing with what snapshot and log say (``impl.chat.verify``).
 
 Tables are STRICT: a value of the wrong type is an error and not a surprise. sqlite-utils requires the connection's
 legacy transaction mode, which is the default: transactions begin and end in ``Database.atomic``.
@@ -26,25 +35,53 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlite_utils import Database
+
+from impl.storage.disk import AlreadyLocked, Disk, DiskLock
 
 IN_MEMORY: Final = ":memory:"
 
 APPLICATION_ID: Final = 0x54475254
 """``TGRT`` in ASCII: marks the file as ours (SQLite header, offset 68)."""
 
-DATABASE_VERSION: Final = 1
-"""``user_version`` of the file. Raise it together with a step that brings the tables of the version before up to it."""
+DATABASE_VERSION: Final = 2
+"""``user_version`` of the file. Version 1 did not say whose state it holds, and all of its log is still there: such a
+file is made anew. A later version may bring a step that raises the tables of the one before."""
 
 SQLITE_VERSION_MIN: Final = (3, 37, 0)
 """STRICT tables came with this one."""
 
 LOCK_TIMEOUT_S: Final = 1.0
-"""How long opening waits for another process to let go of the file: longer than a killed node takes to vanish."""
+"""How long SQLite waits for another program that is just reading the file's header, say."""
+
+LOCK_SUFFIX: Final = "-lock"
+"""``chat.db-lock`` stands for the file while a state machine has it open."""
+
+COMPANIONS: Final = ("-wal", "-journal", "-shm")
+"""Files that SQLite keeps beside a database. They belong to *its* content: left beside another one, they destroy it."""
+
+CHECKPOINT_PAGES: Final = 1000
+"""SQLite's own default: the -wal file is copied into the database when it has grown to 4 MB."""
+
+WAL_KEPT_BYTES: Final = 16 * 1024 * 1024
+"""What remains of the -wal file after it was longer."""
+
+_NOT_A_DATABASE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+"""SQLite's codes for a content that is not what it should be; the others are about the disk, the rights, the locks."""
 
 TABLES: Final = (
+    # Whose state it is; not part of the replicated state. ``syncs`` is counted up to have something to sync.
+    """
+    CREATE TABLE origin (
+        only_row     INTEGER PRIMARY KEY CHECK (only_row = 1),
+        cluster      TEXT NOT NULL,
+        group_number INTEGER NOT NULL,
+        incarnation  INTEGER NOT NULL,
+        syncs        INTEGER NOT NULL
+    ) STRICT
+    """,
     # How far the log is applied, and what the next entry needs to know: exactly one row.
     """
     CREATE TABLE progress (
@@ -108,10 +145,47 @@ class StateUnusable(Exception):
     """The database cannot be opened; the message says why and what to do. Nothing was written to it."""
 
 
-def open_database(path: str | Path) -> Database:
+class StateDamaged(StateUnusable):
+    """What the file holds is not the state of this node: damaged, of another cluster, of an earlier layout.
+
+    The state can be made anew from the newest snapshot and the log.
+    """
+
+
+class Origin(NamedTuple):
+    """Whose state a database holds: the names are those of the node's data directory.
+
+    ``incarnation`` tells the data directories that a node has had apart. The defaults are for machines on their own.
+    """
+
+    cluster: str = ""
+    group: int = 0
+    incarnation: int = 1
+
+    def __str__(self) -> str:
+        return f"group {self.group} of cluster {self.cluster!r}, incarnation {self.incarnation}"
+
+
+def lock_database(disk: Disk, path: Path) -> DiskLock:
+    """Claim the file at ``path``, there or not, for one state machine. Raises ``StateUnusable`` if somebody has it."""
+    lock = path.with_name(path.name + LOCK_SUFFIX)
+    try:
+        return disk.lock(lock)
+    except AlreadyLocked as error:
+        holder = f" ({error.holder})" if error.holder else ""
+        raise StateUnusable(f"{path} is in use by another process{holder}: stop that one first") from error
+    except OSError as error:
+        raise StateUnusable(
+            f"{path} cannot be opened ({error}): check that its directory exists and may be written to"
+        ) from error
+
+
+def open_database(path: str | Path, origin: Origin = Origin(), *, check: bool = True) -> Database:  # noqa: B008
     """Open the database at ``path``, creating the file and its tables where there are none; ``":memory:"`` works.
 
-    The directory must exist. The connection may be used from any thread, one at a time. Raises ``StateUnusable``.
+    The directory must exist. ``origin`` is written into a new file and compared with that of an old one. ``check``
+    reads the whole file and checks its structure. The connection may be used from any thread, one at a time. Raises
+    ``StateUnusable``, of which ``StateDamaged`` means that the state can be made anew.
     """
     if sqlite3.sqlite_version_info < SQLITE_VERSION_MIN:
         wanted = ".".join(map(str, SQLITE_VERSION_MIN))
@@ -123,11 +197,13 @@ def open_database(path: str | Path) -> Database:
         connection = sqlite3.connect(str(path), timeout=LOCK_TIMEOUT_S, check_same_thread=False)
         # Plugins of sqlite-utils could change what SQL means here, and differ between nodes.
         database = Database(connection, execute_plugins=False)
-        _prepare(database, path)
+        _prepare(database, path, origin)
+        if check:
+            check_structure(connection)
     except sqlite3.Error as error:
         if connection is not None:
             connection.close()
-        raise StateUnusable(_advice(path, error)) from error
+        raise _refusal(path, error) from error
     except BaseException:
         if connection is not None:
             connection.close()
@@ -135,10 +211,51 @@ def open_database(path: str | Path) -> Database:
     return database
 
 
-def _prepare(database: Database, path: str | Path) -> None:
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A second, read-only connection to a database that is open, with a transaction begun: from now on it sees the
+    state as it is now, whatever the writer does. For any thread, one at a time. Never checkpoints."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=LOCK_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("BEGIN")
+        connection.execute("SELECT applied_index FROM progress").fetchone()  # BEGIN alone does not fix the moment
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def hold_checkpoints(connection: sqlite3.Connection, *, hold: bool) -> None:
+    """Have the writer leave the -wal file alone while somebody else reads, or take care of it again."""
+    connection.execute(f"PRAGMA wal_autocheckpoint = {0 if hold else CHECKPOINT_PAGES}")
+
+
+def create_tables(connection: sqlite3.Connection, origin: Origin) -> None:
+    """The tables of an empty database, its marks, and its origin; within the caller's transaction."""
+    for statement in TABLES:
+        connection.execute(statement)
+    connection.execute("INSERT INTO origin VALUES (1, ?, ?, ?, 0)", origin)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {DATABASE_VERSION}")
+
+
+def check_structure(connection: sqlite3.Connection) -> None:
+    """Read the whole file and check its structure, not its content. Raises ``sqlite3.DatabaseError``."""
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(f"its structure is damaged: {found}")
+
+
+def _prepare(database: Database, path: str | Path, origin: Origin) -> None:
     """Check whose file it is, choose the settings, and create the tables in a new file."""
     connection = database.conn
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     application_id = _header_field(connection, "application_id")
     version = _header_field(connection, "user_version")
     is_empty = _header_field(connection, "schema_version") == 0
@@ -151,20 +268,34 @@ def _prepare(database: Database, path: str | Path) -> None:
             f"{path} has database version {version}, this release knows versions up to {DATABASE_VERSION}: "
             "run the release that wrote it, or a newer one"
         )
+    if not is_empty and version < DATABASE_VERSION:
+        raise StateDamaged(
+            f"{path} has database version {version}, of an earlier release: the node makes it anew from its log"
+        )
+    if not is_empty:
+        _check_rows(connection, path, origin)
     database.enable_wal()
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT_BYTES}")
+    hold_checkpoints(connection, hold=False)
     if is_empty:
         with database.atomic():
-            for statement in TABLES:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {DATABASE_VERSION}")
-    # Reads the whole file. Checks its structure, not its content: SQLite keeps no checksums.
-    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"its structure is damaged: {found}")
+            create_tables(connection, origin)
+
+
+def _check_rows(connection: sqlite3.Connection, path: str | Path, origin: Origin) -> None:
+    """Check the two rows without which the others mean nothing."""
     if connection.execute("SELECT count(*) FROM progress").fetchone() != (1,):
         raise sqlite3.DatabaseError("the row that says how far the log is applied is missing")
+    row = connection.execute("SELECT cluster, group_number, incarnation FROM origin").fetchone()
+    if row is None:
+        raise sqlite3.DatabaseError("the row that says whose state it is is missing")
+    found = Origin(*row)
+    if found != origin:
+        raise StateDamaged(
+            f"{path} holds the state of {found}, and this node belongs to {origin}: check the name of the cluster and "
+            "the data directory in the node's configuration"
+        )
 
 
 def _header_field(connection: sqlite3.Connection, name: str) -> int:
@@ -172,13 +303,21 @@ def _header_field(connection: sqlite3.Connection, name: str) -> int:
     return int(value)
 
 
-def _advice(path: str | Path, error: sqlite3.Error) -> str:
+def _refusal(path: str | Path, error: sqlite3.Error) -> StateUnusable:
     """What went wrong when the file was opened, and what to do about it."""
     if "locked" in str(error):
-        return f"{path} is in use by another process ({error}): stop that one first"
+        return StateUnusable(f"{path} is in use by another process ({error}): stop that one first")
     if "unable to open" in str(error):
-        return f"{path} cannot be opened ({error}): check that its directory exists and may be written to"
-    return (
+        return StateUnusable(
+            f"{path} cannot be opened ({error}): check that its directory exists and may be written to"
+        )
+    # Errors that this module raises itself have no code: they are about the content.
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if code not in _NOT_A_DATABASE:
+        return StateUnusable(
+            f"{path} cannot be opened ({error}): check the disk, its free space and the rights of the node's account"
+        )
+    return StateDamaged(
         f"{path} cannot be read as a database ({error}): move it and its -wal neighbour away and start again; "
-        "the node rebuilds it from its log"
+        "the node rebuilds it from its newest snapshot and its log"
     )

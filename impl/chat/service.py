@@ -7,18 +7,25 @@ reply, which may be a rejection by the state machine), as *not done* (certainly 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
 from impl.chat.commands import Command, Reply
+
+Consistency: TypeAlias = Literal["linearizable", "lease", "stale"]
+"""How recent the answer to a query must be.
+
+``linearizable``: it shows all that was acknowledged, to anybody, before the query began. ``lease``: the same as long
+as no clock runs faster than the configured bound; cheaper at the leader. ``stale``: whatever the node that is asked
+has applied; every reply says as of when."""
 
 
 class NotDone(Exception):
     """The command had and will have no effect: it is safe to send it again. HTTP 503.
 
     ``reason`` is a short stable word (``no-leader``, ``not-leader``, ``overloaded``, ``lost-leadership``,
-    ``shutting-down``, ``read-timeout``), ``detail`` a sentence for people.
+    ``transferring``, ``disk-full``, ``read-timeout`` ...), ``detail`` a sentence for people.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -40,7 +47,9 @@ class NodeStatus(msgspec.Struct, frozen=True):
 
     cluster: str
     node_id: int
-    incarnation: str  # changes at every start of the process
+    run_id: str  # changes at every start of the process
+    incarnation: int  # of the data directory: another one for each that was ever formatted; 1 at founding members
+    membership: str  # "voter", "learner", "waiting" (to be added for the first time) or "removed"
     role: str  # "follower", "pre-candidate", "candidate" or "leader"
     term: int
     leader_id: int  # 0 while none is known
@@ -48,16 +57,19 @@ class NodeStatus(msgspec.Struct, frozen=True):
     commit_index: int
     applied_index: int
     last_index: int
+    configuration_index: int  # of the entry that made the group as this node knows it; 0: as it was founded
+    peer: str  # the address at which other nodes reach this one
+    url: str  # the address at which clients reach this one
     peers: dict[int, str]  # node id -> HTTP address, this node included
 
 
 class ChatService(Protocol):
-    async def execute(self, command: Command, *, timeout_s: float) -> Reply:
-        """Carry out one command, on whichever node leads, and return the state machine's reply.
+    async def execute(self, command: Command, *, timeout_s: float, consistency: Consistency = "linearizable") -> Reply:
+        """Carry out one command, a write on whichever node leads, and return the state machine's reply.
 
-        The node stamps ``proposed_id`` itself. Raises ``NotDone`` or ``OutcomeUnknown``; never later than
-        ``timeout_s`` seconds after the call. A query never raises ``OutcomeUnknown``: it has no effect to be
-        unsure of.
+        ``consistency`` is about queries. The node stamps ``proposed_id`` itself. Raises ``NotDone`` or
+        ``OutcomeUnknown``; never later than ``timeout_s`` seconds after the call. A query never raises
+        ``OutcomeUnknown``: it has no effect to be unsure of.
         """
         ...
 

@@ -27,13 +27,24 @@ that straddles the upgrade must still match.
 *Ids.* SQLite holds signed 64-bit integers, a msgpack integer may be larger. No id outside ``1..ID_MAX`` is ever
 given out, so a client that asks about one is told that it does not exist, and a stamp beyond is refused as damage.
 
-One connection, used from any one thread at a time: the node makes all calls from one worker.
+*Snapshots.* ``open_snapshot`` fixes the state of this moment in a millisecond or so, to be read by another thread
+while entries go on being applied; ``install`` puts a state that ``prepare_state`` made from a snapshot into the place
+of this one. See ``impl.chat.snapshot``.
+
+*What a power cut takes.* Applied state is synced now and then, not at every commit: after a power cut the file may be
+at an earlier applied index, which the log makes up for. The rule for whoever shortens the log: only up to the index
+of a *snapshot* that is durable. Then a file that has fallen back behind the beginning of the log is made anew from
+that snapshot (``impl.chat.rebuild``). ``sync_to_disk`` before shortening makes this rare.
+
+One connection, used from any one thread at a time: the node makes all calls from one worker. ``statistics`` and the
+properties may be read from any thread.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import Final, NamedTuple, Self, TypeAlias
@@ -68,19 +79,20 @@ from impl.chat.commands import (
     decode_reply,
     encode_reply,
 )
-from impl.chat.database import open_database
+from impl.chat.database import IN_MEMORY, Origin, StateUnusable, hold_checkpoints, lock_database, open_database
+from impl.chat.logical_state import DIGEST_BYTES, RETENTION_MS, digest_of, progress_of
+from impl.chat.snapshot import PreparedState, StateSnapshot, place_database
 from impl.chat.snowflake import ID_MAX, TIME_SHIFT
-from impl.raft.messages import Entry
-
-RETENTION_MS: Final = 24 * 60 * 60 * 1000
-"""How long, in log time, the first answer to a transaction is remembered: longer than any client retries."""
+from impl.raft.messages import NORMAL, Entry
+from impl.storage.disk import Disk, DiskLock, RealDisk
 
 PURGED_PER_ENTRY: Final = 2
 """Rows of expired answers deleted per entry applied. An entry adds at most one row, so two catch up with any backlog
 without making a batch much longer."""
 
-BODY_DIGEST_BYTES: Final = 32
-"""BLAKE2b-256: wide enough that nobody can find two bodies that pass for the same."""
+SNAPSHOT_WAL_BYTES: Final = 256 * 1024 * 1024
+"""How long the -wal file may become while a snapshot is open, or as long as the database if that is more. A snapshot
+is read in the time it takes to read the database: what writes more than that meanwhile leaves no hope of an end."""
 
 NEW_CHATS: Final = "chats"
 """The scope of transactions that create a chat: no chat id, whatever ids clients make up."""
@@ -131,52 +143,93 @@ class Progress(msgspec.Struct):
     entries: int = 0
     repeated_answers: int = 0
     rejections: int = 0
+    snapshots: int = 0
+    snapshots_abandoned: int = 0
+    installs: int = 0
 
 
 class StateMachineStatistics(msgspec.Struct, frozen=True):
-    """A snapshot of one state machine for people and metrics.
+    """One state machine at one instant, for people and metrics.
 
-    ``time_ms`` is log time in ms since the Telegraft epoch; the counters from ``batches`` on start at 0 when the
-    database is opened. ``rejections`` counts commands refused, not repetitions of such an answer.
+    The counters from ``batches`` to ``installs`` start at 0 when the database is opened.
     """
 
-    applied_index: int
-    applied_term: int
-    last_id: int
-    time_ms: int
-    users: int
-    batches: int
-    entries: int
-    repeated_answers: int
-    rejections: int
-    database_bytes: int
+    applied_index: int  # of the last entry applied
+    applied_term: int  # of the same entry
+    last_id: int  # the greatest id given out
+    time_ms: int  # log time, in ms since the Telegraft epoch
+    users: int  # in the directory
+    batches: int  # calls of ``apply`` with at least one entry
+    entries: int  # entries applied
+    repeated_answers: int  # retries that were told their first answer
+    rejections: int  # commands refused, not counting repetitions of such an answer
+    snapshots: int  # snapshots opened
+    snapshots_abandoned: int  # of these, ended before they were read because the -wal file became too long
+    installs: int  # times that another state took the place of this one
+    open_snapshots: int  # being read now
+    durable_index: int  # a power cut now leaves at least this applied index, as far as is known
+    database_bytes: int  # size of the database file, or of the pages of one in memory
+    wal_bytes: int  # size of the -wal file, 0 in memory
 
 
 class ChatStateMachine:
     """The replicated state of the chat service. See the module's docstring; made by ``open``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        path: Path | None = None,
+        origin: Origin = Origin(),  # noqa: B008
+        lock: DiskLock | None = None,
+    ) -> None:
+        """Use ``open``. ``path`` is None in memory; ``lock`` is released when the machine is closed."""
         self.database = database
-        row = database.conn.execute("SELECT applied_index, applied_term, last_id, time_ms, users FROM progress")
-        self._progress = Progress(*row.fetchone())
+        self.origin: Final = origin
+        self._path = path
+        self._lock = lock
+        self._progress = Progress(*progress_of(database.conn))
+        self._snapshots: list[StateSnapshot] = []
+        self._holds_checkpoints = False
+        self._data_version = self._read_data_version()
+        self._durable_index = 0
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        origin: Origin = Origin(),  # noqa: B008
+        disk: Disk | None = None,
+    ) -> Self:
         """Open or create the database at ``path``; ``":memory:"`` makes one that vanishes on ``close``.
 
+        ``origin`` says which cluster's state it is: written into a new file, compared with an old one. ``disk`` is
+        for the lock file.
+
         Raises ``StateUnusable`` when the file belongs to another program, to a newer release or to a running node,
-        or cannot be read.
+        or cannot be read; ``StateDamaged``, a kind of it, when it can be made anew (``impl.chat.rebuild``).
         """
-        database = open_database(path)
+        if str(path) == IN_MEMORY:
+            return cls(open_database(path, origin), None, origin)
+        file = Path(path)
+        lock = lock_database(disk or RealDisk(), file)
         try:
-            return cls(database)
+            database = open_database(file, origin)
+            try:
+                return cls(database, file, origin, lock)
+            except BaseException:
+                database.conn.close()
+                raise
         except BaseException:
-            database.conn.close()
+            lock.release()
             raise
 
     def close(self) -> None:
-        """Close the database. Everything applied is in the file; closing twice is harmless."""
+        """End all snapshots and close the database. Everything applied is in the file; closing twice is harmless."""
+        self._end_snapshots("the state machine was closed")
         self.database.conn.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     @property
     def applied_index(self) -> int:
@@ -194,12 +247,24 @@ class ChatStateMachine:
         return self._progress.last_id
 
     def statistics(self) -> StateMachineStatistics:
-        """What there is to know at a glance; cheap enough to ask every second."""
-        (page_count,) = self.database.conn.execute("PRAGMA page_count").fetchone()
-        (page_bytes,) = self.database.conn.execute("PRAGMA page_size").fetchone()
+        """What there is to know at a glance; cheap enough to ask every second. For any thread, unless in memory."""
         return StateMachineStatistics(
-            **msgspec.structs.asdict(self._progress), database_bytes=int(page_count) * int(page_bytes)
+            **msgspec.structs.asdict(self._progress),
+            open_snapshots=sum(snapshot.is_open for snapshot in tuple(self._snapshots)),
+            durable_index=self._durable_index,
+            database_bytes=self._database_bytes(),
+            wal_bytes=self._wal_bytes(),
         )
+
+    def _database_bytes(self) -> int:
+        if self._path is None:
+            (page_count,) = self.database.conn.execute("PRAGMA page_count").fetchone()
+            (page_bytes,) = self.database.conn.execute("PRAGMA page_size").fetchone()
+            return int(page_count) * int(page_bytes)
+        return _size_of(self._path)
+
+    def _wal_bytes(self) -> int:
+        return 0 if self._path is None else _size_of(self._path.with_name(self._path.name + "-wal"))
 
     # --- applying the log --------------------------------------------------------------------------------------
 
@@ -208,11 +273,14 @@ class ChatStateMachine:
 
         Returns one reply per entry; None for the empty entry that opens a term. Either all entries are applied or,
         when this raises, none: ``OutOfOrder`` for the caller's mistake, ``UnusableEntry`` for an entry that this
-        release does not understand, ``sqlite3.Error`` when the file cannot be written.
+        release does not understand, ``StateUnusable`` when another program has written to the file,
+        ``sqlite3.Error`` when the file cannot be written.
         """
         self._check_order(entries)
         if not entries:
             return []
+        self._check_alone()
+        self._look_after_snapshots()
         progress = copy(self._progress)
         with self.database.atomic():
             replies = [self._apply_entry(progress, entry) for entry in entries]
@@ -240,8 +308,8 @@ class ChatStateMachine:
     def _apply_entry(self, progress: Progress, entry: Entry) -> Reply | None:
         progress.applied_index = entry.index
         progress.applied_term = entry.term
-        if not entry.payload:
-            return None
+        if entry.kind != NORMAL or not entry.payload:
+            return None  # it is about the group, or opens a term
         return self._execute(progress, write_of(entry))
 
     def _execute(self, progress: Progress, command: Write) -> Reply:
@@ -471,34 +539,126 @@ class ChatStateMachine:
         )
         return Messages(tuple(Message(*row) for row in rows), standing.as_of)
 
+    # --- snapshots ---------------------------------------------------------------------------------------------
+
+    def open_snapshot(self) -> StateSnapshot:
+        """Fix the state as it is now, between two batches; cheap. Read it in another thread while this one goes on.
+
+        Close it when it is read, or given up. Several may be open. Raises ``sqlite3.Error``.
+        """
+        self._look_after_snapshots()
+        if not self._holds_checkpoints and self._path is not None:
+            hold_checkpoints(self.database.conn, hold=True)
+            self._holds_checkpoints = True
+        snapshot = StateSnapshot.of(self.database, self._path, self.origin, self._horizon_ms(self._progress))
+        self._snapshots.append(snapshot)
+        self._progress.snapshots += 1
+        return snapshot
+
+    def export_snapshot(self, write: Callable[[bytes], object]) -> int:
+        """Pass the state as it is now to ``write``, block by block. Returns its applied index. Raises as ``write``
+        does, or ``sqlite3.Error``."""
+        with self.open_snapshot() as snapshot:
+            snapshot.write_to(write)
+            return snapshot.applied_index
+
+    def _look_after_snapshots(self) -> None:
+        """Forget those that are done, end those that have cost too much, and let checkpoints go on after the last."""
+        if not self._holds_checkpoints and not self._snapshots:
+            return
+        self._snapshots = [snapshot for snapshot in self._snapshots if snapshot.is_open]
+        if self._snapshots and self._wal_bytes() > max(SNAPSHOT_WAL_BYTES, self._database_bytes()):
+            self._progress.snapshots_abandoned += len(self._snapshots)
+            self._end_snapshots("too much was written meanwhile; take a new one when less is going on")
+        if self._holds_checkpoints and not self._snapshots:
+            hold_checkpoints(self.database.conn, hold=False)
+            self._holds_checkpoints = False
+
+    def _end_snapshots(self, reason: str) -> None:
+        for snapshot in self._snapshots:
+            snapshot.end(reason)
+        self._snapshots = []
+
+    def install(self, prepared: PreparedState, disk: Disk | None = None) -> None:
+        """Go on from a state that is further: put what ``prepare_state`` made into the place of this database.
+
+        Open snapshots end. After a crash at any point the file holds the old state or the new one.
+
+        Raises ``OutOfOrder`` when the state is not further than this one, ``StateUnusable`` when it is of another
+        origin or kind; nothing has changed then. When ``OSError`` or another ``StateUnusable`` tells of a disk that
+        does not do its work, the machine is closed, and the node must stop.
+        """
+        if prepared.applied_index <= self.applied_index:
+            raise OutOfOrder(
+                f"the snapshot of entry {prepared.applied_index} is not ahead of this state, in which entry "
+                f"{self.applied_index} is applied: leave it out"
+            )
+        if prepared.origin != self.origin or (prepared.path is None) != (self._path is None):
+            raise StateUnusable(f"the state prepared for {prepared.origin} is not for this machine of {self.origin}")
+        counters = self._progress
+        self._end_snapshots("another state was installed")
+        self.database.conn.close()
+        if prepared.path is None or self._path is None:
+            assert prepared.database is not None
+            self.database = Database(prepared.database, execute_plugins=False)
+        else:
+            place_database(disk or RealDisk(), prepared.path, self._path)
+            self.database = open_database(self._path, self.origin, check=False)
+        self._holds_checkpoints = False
+        self._data_version = self._read_data_version()
+        self._durable_index = prepared.applied_index
+        self._progress = msgspec.structs.replace(
+            counters, **progress_of(self.database.conn)._asdict(), installs=counters.installs + 1
+        )
+
+    # --- the file ----------------------------------------------------------------------------------------------
+
+    def sync_to_disk(self) -> int:
+        """Make durable what is applied, and return its index. Takes one sync of the -wal file.
+
+        Raises ``sqlite3.Error``. Nothing depends on it for safety. Before the log is shortened it spares a node that
+        loses power the rebuilding of its state from the snapshot.
+        """
+        connection = self.database.conn
+        connection.execute("PRAGMA synchronous = FULL")
+        try:
+            with self.database.atomic():
+                # SQLite does not write, nor sync, what does not change.
+                connection.execute("UPDATE origin SET syncs = syncs + 1")
+        finally:
+            connection.execute("PRAGMA synchronous = NORMAL")
+        self._durable_index = self.applied_index
+        return self.applied_index
+
+    def _check_alone(self) -> None:
+        """Another program that writes to the file makes this replica another one: notice, and stop."""
+        if self._read_data_version() != self._data_version:
+            raise StateUnusable(
+                f"{self._path} was written to by another program, so its state is not that of the log any more: stop "
+                "that program, move the file and its -wal neighbour away and start the node again; it rebuilds the "
+                "file from its newest snapshot and its log"
+            )
+
+    def _read_data_version(self) -> int:
+        (version,) = self.database.conn.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
     def digest(self) -> str:
         """BLAKE2b-256 of the whole logical state, in hex: equal for two machines that applied the same entries.
 
         Reads every row: for tests, and for comparing replicas that have stopped at the same applied index.
         """
-        progress = self._progress
-        digest = hashlib.blake2b(digest_size=BODY_DIGEST_BYTES)
-        for select, parameters in (
-            ("SELECT applied_index, applied_term, last_id, time_ms, users FROM progress", ()),
-            ("SELECT user_id, username FROM users ORDER BY user_id", ()),
-            ("SELECT chat_id, name FROM chats ORDER BY chat_id", ()),
-            ("SELECT chat_id, user_id FROM members ORDER BY chat_id, user_id", ()),
-            (
-                "SELECT message_id, chat_id, seq, kind, author, txn_id, text FROM messages ORDER BY message_id",
-                (),
-            ),
-            (
-                "SELECT log_index, scope, body, reply, time_ms FROM answers WHERE time_ms >= ? ORDER BY log_index",
-                (self._horizon_ms(progress),),
-            ),
-        ):
-            for row in self.database.conn.execute(select, parameters):
-                digest.update(_encoder.encode(row))
-            digest.update(_encoder.encode(None))  # a table ends here
-        return digest.hexdigest()
+        return digest_of(self.database.conn, self._horizon_ms(self._progress))
 
 
 _encoder = msgspec.msgpack.Encoder()
+
+
+def _size_of(file: Path) -> int:
+    """In bytes; 0 for a file that is not there."""
+    with suppress(FileNotFoundError):
+        return file.stat().st_size
+    return 0
 
 
 def write_of(entry: Entry) -> Write:
@@ -543,7 +703,7 @@ def body_of(command: Write) -> bytes:
         content = ("create_user", "")
     else:
         content = ("join" if isinstance(command, Join) else "leave", "")
-    return hashlib.blake2b(_encoder.encode(content), digest_size=BODY_DIGEST_BYTES).digest()
+    return hashlib.blake2b(_encoder.encode(content), digest_size=DIGEST_BYTES).digest()
 
 
 def refuse(standing: Standing) -> Rejected | None:

@@ -35,7 +35,7 @@ import trio
 
 from impl.chat import commands
 from impl.chat.commands import Command, Rejected, Reply
-from impl.chat.service import NodeStatus
+from impl.chat.service import Consistency, NodeStatus
 from impl.client import outcomes
 from impl.client.errors import NotDone, OutcomeUnknown, RequestInvalid, RequestRejected
 from impl.client.identity import Credentials, user_header
@@ -190,16 +190,22 @@ class Client:
         command = commands.Send(self._actor(), chat_id, txn_id or self._txn_id(), text)
         return await self._expect(command, commands.Posted)
 
-    async def read(self, chat_id: int, *, after: int = 0, limit: int = 100) -> commands.Messages:
-        """The messages with ``seq > after``, the oldest first, at most ``limit`` (1 to 250) of them."""
-        return await self._expect(commands.ReadMessages(self._actor(), chat_id, after, limit), commands.Messages)
+    async def read(
+        self, chat_id: int, *, after: int = 0, limit: int = 100, consistency: Consistency = "linearizable"
+    ) -> commands.Messages:
+        """The messages with ``seq > after``, the oldest first, at most ``limit`` (1 to 250) of them.
 
-    async def members(self, chat_id: int) -> commands.Members:
-        return await self._expect(commands.ListMembers(self._actor(), chat_id), commands.Members)
+        ``consistency`` says how recent the answer must be; see ``impl.chat.service.Consistency``.
+        """
+        query = commands.ReadMessages(self._actor(), chat_id, after, limit)
+        return await self._expect(query, commands.Messages, consistency)
 
-    async def chats(self) -> commands.Chats:
+    async def members(self, chat_id: int, *, consistency: Consistency = "linearizable") -> commands.Members:
+        return await self._expect(commands.ListMembers(self._actor(), chat_id), commands.Members, consistency)
+
+    async def chats(self, *, consistency: Consistency = "linearizable") -> commands.Chats:
         """The chats of which the user is a member."""
-        return await self._expect(commands.ListChats(self._actor()), commands.Chats)
+        return await self._expect(commands.ListChats(self._actor()), commands.Chats, consistency)
 
     async def status(self, node_id: int | None = None) -> NodeStatus:
         """What a node knows of the cluster: any node, or the one with this id.
@@ -215,27 +221,33 @@ class Client:
 
     # --- commands ------------------------------------------------------------------------------------------------
 
-    async def execute(self, command: Command, *, timeout_s: float | None = None) -> Reply:
+    async def execute(
+        self, command: Command, *, timeout_s: float | None = None, consistency: Consistency = "linearizable"
+    ) -> Reply:
         """Carry out one command and return the state machine's reply, ``Rejected`` included.
 
         The actor is the command's; ``timeout_s`` replaces the client's deadline. Raises ``NotDone``,
         ``OutcomeUnknown``, ``RequestInvalid``, and ``Unsendable`` for a transaction id that no request can carry.
         """
-        return (await self.call(command, timeout_s=timeout_s)).reply
+        return (await self.call(command, timeout_s=timeout_s, consistency=consistency)).reply
 
-    async def call(self, command: Command, *, timeout_s: float | None = None) -> Answer:
+    async def call(
+        self, command: Command, *, timeout_s: float | None = None, consistency: Consistency = "linearizable"
+    ) -> Answer:
         """As ``execute``, and tells how many attempts it took and which node answered; the errors tell that, too."""
         timeout_s = self._shared.timeout_s if timeout_s is None else timeout_s
-        attempt, attempts, node = await self._run(request_of(command), timeout_s)
+        attempt, attempts, node = await self._run(request_of(command, consistency), timeout_s)
         return Answer(attempt.value, attempts, node)
 
-    async def _expect(self, command: Command, expected: type[Expected]) -> Expected:
-        reply = await self._accepted(command)
+    async def _expect(
+        self, command: Command, expected: type[Expected], consistency: Consistency = "linearizable"
+    ) -> Expected:
+        reply = await self._accepted(command, consistency)
         assert isinstance(reply, expected)
         return reply
 
-    async def _accepted(self, command: Command) -> Reply:
-        answer = await self.call(command)
+    async def _accepted(self, command: Command, consistency: Consistency = "linearizable") -> Reply:
+        answer = await self.call(command, consistency=consistency)
         if isinstance(answer.reply, Rejected):
             raise RequestRejected(answer.reply, attempts=answer.attempts, node=answer.node)
         return answer.reply

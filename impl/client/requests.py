@@ -21,7 +21,7 @@ import msgspec
 
 from impl.chat import commands
 from impl.chat.commands import Command, Reply
-from impl.chat.service import NodeStatus
+from impl.chat.service import Consistency, NodeStatus
 from impl.http import wire
 
 _TXN_ID = re.compile(wire.TXN_ID_PATTERN)
@@ -43,21 +43,24 @@ class Unsendable(ValueError):
     """The command cannot be put into a request; nothing was sent."""
 
 
-def request_of(command: Command) -> Request:
-    """The request for a command. Raises ``Unsendable`` for a transaction id that no request can carry."""
+def request_of(command: Command, consistency: Consistency = "linearizable") -> Request:
+    """The request for a command; ``consistency`` is that of a query. Raises ``Unsendable`` for a transaction id that no
+    request can carry."""
+    fresh = consistency == "linearizable"  # as the server has it when nothing is said
+    wish = "" if fresh else f"?consistency={consistency}"
     if isinstance(command, commands.CreateUser):
         return _post("/v1/users", {"username": command.username}, command.txn_id, None, _user_created)
     if isinstance(command, commands.CreateChat):
         return _post("/v1/chats", {"name": command.name}, command.txn_id, command.actor, _chat_created)
     if isinstance(command, commands.ListChats):
-        return Request("GET", "/v1/users/me/chats", None, {}, command.actor, False, _chats)
+        return Request("GET", f"/v1/users/me/chats{wish}", None, {}, command.actor, False, _chats)
 
     chat = f"/v1/chats/{command.chat_id}"
     if isinstance(command, commands.ReadMessages):
-        path = f"{chat}/messages?after={command.after}&limit={command.limit}"
+        path = f"{chat}/messages?after={command.after}&limit={command.limit}{wish.replace('?', '&')}"
         return Request("GET", path, None, {}, command.actor, False, _messages)
     if isinstance(command, commands.ListMembers):
-        return Request("GET", f"{chat}/members", None, {}, command.actor, False, _members)
+        return Request("GET", f"{chat}/members{wish}", None, {}, command.actor, False, _members)
     if isinstance(command, commands.Send):
         path = f"{chat}/messages/{quote(_checked(command.txn_id), safe='')}"
         headers = {"Content-Type": "application/json"}
@@ -142,7 +145,7 @@ class _ChatsBody(msgspec.Struct):
     as_of: int
 
 
-_status_decoder = msgspec.json.Decoder(NodeStatus)
+_status_decoder = msgspec.json.Decoder(NodeStatus, strict=False)  # 64-bit numbers come as strings
 _user_decoder = msgspec.json.Decoder(_UserBody)
 _chat_decoder = msgspec.json.Decoder(_ChatBody)
 _sent_decoder = msgspec.json.Decoder(_SentBody)

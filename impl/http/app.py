@@ -7,8 +7,8 @@ sees every request and every response: it names the request (``X-Request-Id``), 
 where the cluster's leader is, and is the last to catch an exception, so that a bug is a 500 without a traceback on the
 wire and with one in the log. Between the two, the exception handlers turn what endpoints raise into problems.
 
-All that the application knows of the cluster is the ``ChatService`` protocol. It holds no state of its own: an
-application can be served by several servers, and a test can call it without any.
+All that the application knows of the cluster are the protocols ``ChatService`` and ``ClusterService``. It holds no
+state of its own: an application can be served by several servers, and a test can call it without any.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from impl.chat.service import ChatService, NotDone, OutcomeUnknown
-from impl.http import openapi, problems, wire
+from impl.cluster_service import ClusterService
+from impl.http import openapi, parse, problems, wire
+from impl.http.cluster_endpoints import ClusterEndpoints
 from impl.http.endpoints import Endpoints
 from impl.http.limits import REQUEST_ID_MAX_CHARACTERS, REQUEST_TIMEOUT_S
 from impl.http.parse import Disconnected
 from impl.http.problems import Problem
-from impl.http.routes import OPERATIONS
+from impl.http.routes import OPERATIONS, Operation
 
 log = structlog.get_logger("telegraft.http")
 
@@ -51,18 +53,25 @@ def make_random_id() -> str:
 def create_app(
     service: ChatService,
     *,
+    cluster: ClusterService | None = None,
+    metrics: Callable[[], bytes] | None = None,
     request_timeout_s: float = REQUEST_TIMEOUT_S,
     make_id: Callable[[], str] = make_random_id,
 ) -> Starlette:
     """The application.
 
+    Without ``cluster`` or ``metrics`` (the text that Prometheus reads) their paths answer that there is nothing.
     ``request_timeout_s`` is what the service gets to answer one command. ``make_id`` makes the ids of requests and
     transactions that come without one; tests and simulations give a deterministic one.
     """
-    endpoints = Endpoints(service, request_timeout_s=request_timeout_s, make_id=make_id)
+    rooms = (
+        Endpoints(service, request_timeout_s=request_timeout_s, make_id=make_id),
+        ClusterEndpoints(cluster, metrics, request_timeout_s=request_timeout_s),
+    )
     by_path: dict[str, dict[str, Endpoint]] = {}
     for operation in OPERATIONS:
-        by_path.setdefault(operation.path, {})[operation.method] = getattr(endpoints, operation.endpoint)
+        endpoint = next(getattr(room, operation.endpoint) for room in rooms if hasattr(room, operation.endpoint))
+        by_path.setdefault(operation.path, {})[operation.method] = _only_known_parameters(operation, endpoint)
     by_path[openapi.PATH] = {"GET": _describe}
 
     app = Starlette(
@@ -85,6 +94,14 @@ def _by_method(methods: dict[str, Endpoint]) -> Endpoint:
         return await methods[method](request)
 
     return dispatch
+
+
+def _only_known_parameters(operation: Operation, endpoint: Endpoint) -> Endpoint:
+    async def checked(request: Request) -> Response:
+        parse.only_parameters(request, operation.query_names)
+        return await endpoint(request)
+
+    return checked
 
 
 async def _describe(request: Request) -> Response:

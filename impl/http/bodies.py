@@ -18,7 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from impl.chat import commands
 from impl.chat.service import NodeStatus
 from impl.chat.snowflake import unix_ms
-from impl.http.limits import CHAT_NAME_MAX_CHARACTERS, TEXT_MAX_CHARACTERS, USERNAME_MAX_CHARACTERS, USERNAME_PATTERN
+from impl.cluster_service import ClusterView
+from impl.http.limits import (
+    ADDRESS_MAX_CHARACTERS,
+    CHAT_NAME_MAX_CHARACTERS,
+    MAX_NODE_ID,
+    MEMBERS_MAX,
+    TEXT_MAX_CHARACTERS,
+    USERNAME_MAX_CHARACTERS,
+    USERNAME_PATTERN,
+)
 
 Id = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,18}$", description="A 64-bit id, in decimal.")]
 AsOf = Annotated[
@@ -47,6 +56,27 @@ class NewChat(_Body):
 
 class NewMessage(_Body):
     text: str = Field(min_length=1, max_length=TEXT_MAX_CHARACTERS)
+
+
+class MemberBody(_Body):
+    """One member of the group as it is to be."""
+
+    node_id: int = Field(ge=1, le=MAX_NODE_ID)
+    incarnation: Id = Field(description="Of the node's data directory, as its /v1/status says.")
+    peer: str = Field("", max_length=ADDRESS_MAX_CHARACTERS, description="host:port at which other nodes reach it.")
+    url: str = Field("", max_length=ADDRESS_MAX_CHARACTERS, description="Where clients reach it.")
+
+
+class ClusterChange(_Body):
+    """The whole group as it is to be: members that are not listed leave; members that are no voters are learners."""
+
+    expected_index: int = Field(ge=0, description="The `configuration_index` of the group that this changes.")
+    members: tuple[MemberBody, ...] = Field(min_length=1, max_length=MEMBERS_MAX)
+    voters: tuple[Annotated[int, Field(ge=1, le=MAX_NODE_ID)], ...] = Field(min_length=1, max_length=MEMBERS_MAX)
+
+
+class LeadershipTransfer(_Body):
+    target: int = Field(ge=0, le=MAX_NODE_ID, description="The node id of a voter; 0: whoever is furthest.")
 
 
 # --- responses ---------------------------------------------------------------------------------------------------
@@ -118,7 +148,11 @@ class Status(_Body):
 
     cluster: str
     node_id: int
-    incarnation: str = Field(description="Changes at every start of the process.")
+    run_id: str = Field(description="Changes at every start of the process.")
+    incarnation: Id = Field(description="Of the data directory: each that was ever formatted has its own.")
+    membership: Literal["voter", "learner", "waiting", "removed"] = Field(
+        description="What this node is in the group; `waiting`: to be added for the first time."
+    )
     role: str
     term: int
     leader_id: int = Field(description="0 while none is known.")
@@ -126,7 +160,45 @@ class Status(_Body):
     commit_index: int
     applied_index: int
     last_index: int
+    configuration_index: int = Field(description="Of the log entry that made the group as it is; 0: as founded.")
+    peer: str = Field(description="The address at which other nodes reach this one.")
+    url: str = Field(description="The address at which clients reach this one.")
     peers: dict[int, str] = Field(description="Node id to HTTP address, this node included.")
+
+
+class MemberState(_Body):
+    """One member as the leader sees it."""
+
+    node_id: int
+    incarnation: Id
+    peer: str
+    url: str
+    role: Literal["voter", "learner", "joining", "leaving"]
+    match_index: int = Field(description="Of the last log entry that it is known to hold, durable; 0: unknown.")
+    behind: int = Field(description="Entries of the leader's log that it is not known to hold.")
+
+
+class Cluster(_Body):
+    """The group at one instant, as the leader sees it."""
+
+    cluster: str
+    configuration_index: int
+    changing: bool = Field(description="A change of voters is under way.")
+    leader_id: int
+    term: int
+    commit_index: int
+    last_index: int
+    members: tuple[MemberState, ...]
+
+
+class ClusterChanged(_Body):
+    configuration_index: int = Field(description="Of the log entry that made the group as it is now; committed.")
+
+
+class LeadershipTransferred(_Body):
+    """Another election has begun; `GET /v1/status` says who leads."""
+
+    target: int
 
 
 class Health(_Body):
@@ -197,4 +269,13 @@ def sent_at(message_id: int) -> str:
 
 
 def status(node: NodeStatus) -> Status:
-    return Status(**{field: getattr(node, field) for field in node.__struct_fields__})
+    values = {field: getattr(node, field) for field in node.__struct_fields__}
+    return Status(**values | {"incarnation": str(node.incarnation)})
+
+
+def cluster(view: ClusterView) -> Cluster:
+    members = tuple(
+        MemberState(**msgspec.structs.asdict(member) | {"incarnation": str(member.incarnation)})
+        for member in view.members
+    )
+    return Cluster(**msgspec.structs.asdict(view) | {"members": members})

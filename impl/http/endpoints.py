@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from impl.chat import commands
-from impl.chat.service import ChatService
+from impl.chat.service import ChatService, Consistency
 from impl.http import bodies, parse, problems
 from impl.http.identity import identify
 from impl.http.limits import RETRY_AFTER_S
@@ -44,14 +44,14 @@ class Endpoints:
         txn_id = parse.header_txn_id(request, self._make_id)
         body = await parse.parse_body(request, bodies.NewUser)
         reply = await self._execute(commands.CreateUser(txn_id, body.username), commands.UserCreated)
-        return _json(bodies.User(user_id=str(reply.user_id), username=body.username, as_of=reply.as_of), 201)
+        return as_json(bodies.User(user_id=str(reply.user_id), username=body.username, as_of=reply.as_of), 201)
 
     async def create_chat(self, request: Request) -> Response:
         actor = identify(request)
         txn_id = parse.header_txn_id(request, self._make_id)
         body = await parse.parse_body(request, bodies.NewChat)
         reply = await self._execute(commands.CreateChat(actor, txn_id, body.name), commands.ChatCreated)
-        return _json(bodies.Chat(chat_id=str(reply.chat_id), name=body.name, as_of=reply.as_of), 201)
+        return as_json(bodies.Chat(chat_id=str(reply.chat_id), name=body.name, as_of=reply.as_of), 201)
 
     async def join(self, request: Request) -> Response:
         return await self._change_membership(request, commands.Join)
@@ -65,9 +65,9 @@ class Endpoints:
         command = change(actor, chat, parse.header_txn_id(request, self._make_id))
         reply = await self._answer(command)
         if isinstance(reply, commands.Unchanged):
-            return _json(bodies.MembershipUnchanged(as_of=reply.as_of))
+            return as_json(bodies.MembershipUnchanged(as_of=reply.as_of))
         posted = _expect(reply, commands.Posted)
-        return _json(
+        return as_json(
             bodies.MembershipChanged(
                 chat_id=str(chat), seq=posted.seq, message_id=str(posted.message_id), as_of=posted.as_of
             )
@@ -79,30 +79,32 @@ class Endpoints:
         txn_id = parse.path_txn_id(request)
         body = await parse.parse_body(request, bodies.NewMessage)
         reply = await self._execute(commands.Send(actor, chat, txn_id, body.text), commands.Posted)
-        return _json(bodies.Sent(seq=reply.seq, message_id=str(reply.message_id), as_of=reply.as_of), 201)
+        return as_json(bodies.Sent(seq=reply.seq, message_id=str(reply.message_id), as_of=reply.as_of), 201)
 
     async def read(self, request: Request) -> Response:
         actor = identify(request)
         chat = parse.chat_id(request)
         after, limit = parse.page(request)
-        reply = await self._execute(commands.ReadMessages(actor, chat, after, limit), commands.Messages)
+        query = commands.ReadMessages(actor, chat, after, limit)
+        reply = await self._execute(query, commands.Messages, parse.consistency(request))
         return Response(bodies.message_page(reply), media_type="application/json")
 
     async def members(self, request: Request) -> Response:
         command = commands.ListMembers(identify(request), parse.chat_id(request))
-        reply = await self._execute(command, commands.Members)
-        return _json(bodies.MemberList(items=tuple(str(u) for u in reply.user_ids), as_of=reply.as_of))
+        reply = await self._execute(command, commands.Members, parse.consistency(request))
+        return as_json(bodies.MemberList(items=tuple(str(u) for u in reply.user_ids), as_of=reply.as_of))
 
     async def chats(self, request: Request) -> Response:
-        reply = await self._execute(commands.ListChats(identify(request)), commands.Chats)
+        query = commands.ListChats(identify(request))
+        reply = await self._execute(query, commands.Chats, parse.consistency(request))
         items = tuple(bodies.Chat(chat_id=str(c.chat_id), name=c.name, as_of=c.as_of) for c in reply.items)
-        return _json(bodies.ChatList(items=items, as_of=reply.as_of))
+        return as_json(bodies.ChatList(items=items, as_of=reply.as_of))
 
     async def status(self, request: Request) -> Response:
-        return _json(bodies.status(self._service.status()))
+        return as_json(bodies.status(self._service.status()))
 
     async def livez(self, request: Request) -> Response:
-        return _json(bodies.Health(status="alive"))
+        return as_json(bodies.Health(status="alive"))
 
     async def readyz(self, request: Request) -> Response:
         if self._service.status().leader_id == 0:
@@ -111,13 +113,15 @@ class Endpoints:
                 "The node knows no leader: it is starting, or cut off from the majority of its peers.",
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             )
-        return _json(bodies.Health(status="ready"))
+        return as_json(bodies.Health(status="ready"))
 
-    async def _execute(self, command: commands.Command, expected: type[Expected]) -> Expected:
-        return _expect(await self._answer(command), expected)
+    async def _execute(
+        self, command: commands.Command, expected: type[Expected], consistency: Consistency = "linearizable"
+    ) -> Expected:
+        return _expect(await self._answer(command, consistency), expected)
 
-    async def _answer(self, command: commands.Command) -> commands.Reply:
-        reply = await self._service.execute(command, timeout_s=self._request_timeout_s)
+    async def _answer(self, command: commands.Command, consistency: Consistency = "linearizable") -> commands.Reply:
+        reply = await self._service.execute(command, timeout_s=self._request_timeout_s, consistency=consistency)
         if isinstance(reply, commands.Rejected):
             raise problems.rejection(reply, getattr(command, "chat_id", None))
         return reply
@@ -129,5 +133,5 @@ def _expect(reply: commands.Reply, expected: type[Expected]) -> Expected:
     return reply
 
 
-def _json(body: BaseModel, status: int = 200) -> Response:
+def as_json(body: BaseModel, status: int = 200) -> Response:
     return Response(body.model_dump_json(), status_code=status, media_type="application/json")

@@ -44,3 +44,21 @@ RETRY_AFTER_S = 1
 BODY_DRAIN_MAX_BYTES = 1024 * 1024
 """Of a body that is too large, read and thrown away before it is refused: a client that is still writing when its
 connection is closed sees a reset instead of the refusal. Beyond this, it does see the reset."""
+
+MAX_NODE_ID = 1023
+"""What fits the ten bits of a Snowflake id."""
+
+MEMBERS_MAX = 32
+"""Of a group: more than anybody runs; five to nine is common, learners included."""
+
+ADDRESS_MAX_CHARACTERS = 300
+"""host:port or a URL: a host name has at most 253 characters."""
+
+CHANGE_TIMEOUT_S = 10.0
+"""For a change of the group or of its leadership: two entries have to be committed, or an election to be begun."""
+
+SNAPSHOT_TIMEOUT_S = 60.0
+"""For a fresh snapshot to be taken: a gigabyte at a moderate disk's pace."""
+
+SNAPSHOT_PIECE_BYTES = 256 * 1024
+"""Read and sent at once when a snapshot is downloaded."""

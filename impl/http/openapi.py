@@ -19,6 +19,7 @@ from pydantic.json_schema import models_json_schema
 
 from impl.http import bodies, wire
 from impl.http.limits import PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS
+from impl.http.parse import CONSISTENCIES
 from impl.http.problems import METHOD_NOT_ALLOWED, Kind
 from impl.http.routes import OPERATIONS, Operation
 
@@ -99,6 +100,11 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         limit = {"type": "integer", "minimum": 1, "maximum": PAGE_MAX_ITEMS, "default": PAGE_DEFAULT_ITEMS}
         parameters.append(_parameter("query", "after", after, required=False))
         parameters.append(_parameter("query", "limit", limit, required=False))
+    if operation.consistent:
+        schema = {"type": "string", "enum": list(CONSISTENCIES), "default": "linearizable"}
+        parameters.append(_parameter("query", "consistency", schema, required=False))
+    for name in operation.parameters:
+        parameters.append(_parameter("query", name, {"type": "boolean", "default": False}, required=False))
     return parameters
 
 
@@ -112,9 +118,11 @@ def _txn_schema() -> dict[str, Any]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     refs = [_ref(model) for model in operation.responses]
-    schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
+    schema: dict[str, Any] = refs[0] if len(refs) == 1 else {"anyOf": refs}
+    if not refs:
+        schema = {"type": "string"}
     responses: dict[str, Any] = {
-        str(operation.status): {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+        str(operation.status): {"description": "Done.", "content": {operation.media_type: {"schema": schema}}}
     }
     by_status: dict[int, list[Kind]] = {}
     for kind in operation.problems:

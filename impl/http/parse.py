@@ -14,17 +14,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import trio
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from impl.chat.service import Consistency
 from impl.http import problems, wire
 from impl.http.limits import BODY_DRAIN_MAX_BYTES, BODY_MAX_BYTES, BODY_TIMEOUT_S, PAGE_DEFAULT_ITEMS, PAGE_MAX_ITEMS
 from impl.http.problems import Problem, invalid
 
 Body = TypeVar("Body", bound=BaseModel)
+
+CONSISTENCIES: tuple[Consistency, ...] = get_args(Consistency)
 
 _ID = re.compile(r"[1-9][0-9]{0,18}")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
@@ -95,6 +98,36 @@ def _query_integer(
     return value
 
 
+def only_parameters(request: Request, known: tuple[str, ...]) -> None:
+    """Refuse a query with a parameter that the path does not know, or with one that is there twice: a misspelt one is
+    an error and not a silent default. Raises ``Problem`` (400)."""
+    seen = set()
+    for name, _ in request.query_params.multi_items():
+        if name not in known:
+            knows = f"it knows {', '.join(known)}" if known else "it knows none"
+            raise Problem(problems.UNKNOWN_PARAMETER, f"There is no parameter {name[:64]!r} here: {knows}.")
+        if name in seen:
+            raise Problem(problems.UNKNOWN_PARAMETER, f"The parameter {name!r} is there twice: send it once.")
+        seen.add(name)
+
+
+def consistency(request: Request) -> Consistency:
+    """How recent the answer must be. Raises ``Problem`` (422)."""
+    text = request.query_params.get("consistency", "linearizable")
+    for known in CONSISTENCIES:
+        if text == known:
+            return known
+    raise invalid([("consistency", f"{text[:64]!r} is none of {', '.join(CONSISTENCIES)}")])
+
+
+def flag(request: Request, name: str) -> bool:
+    """A parameter that is `true` or `false`, false if it is not there. Raises ``Problem`` (422)."""
+    text = request.query_params.get(name, "false")
+    if text not in ("true", "false"):
+        raise invalid([(name, f"{text[:64]!r} is neither true nor false")])
+    return text == "true"
+
+
 async def read_body(request: Request) -> bytes:
     """The whole body, at most ``BODY_MAX_BYTES``.
 
@@ -136,12 +169,26 @@ async def parse_body(request: Request, model: type[Body]) -> Body:
     """The body as a frozen model. Raises what ``read_body`` raises, and ``Problem`` (400 or 422)."""
     body = await read_body(request)
     try:
-        return model.model_validate_json(body)
+        parsed = model.model_validate_json(body)
+        _refuse_repeated_names(body)
+        return parsed
     except ValidationError as error:
         details = error.errors(include_url=False)
     if details[0]["type"] == "json_invalid":
         raise _not_json(body, model, str(details[0]["ctx"]["error"]))
     raise invalid([_field_error(d["type"], d["loc"], d["msg"], d.get("ctx", {}), d["input"]) for d in details])
+
+
+def _refuse_repeated_names(body: bytes) -> None:
+    """One of two values under one name would win without a word (RFC 8259, section 4). Raises ``Problem`` (400)."""
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise Problem(problems.MALFORMED_JSON, f"The name {name[:64]!r} is there twice: send it once.")
+
+    json.loads(body, object_pairs_hook=check)
 
 
 def _field_error(type_: str, loc: tuple[int | str, ...], msg: str, ctx: dict[str, Any], value: Any) -> tuple[str, str]:

@@ -38,6 +38,7 @@ def _kind(name: str, status: int, title: str) -> Kind:
 
 MALFORMED_REQUEST = _kind("malformed-request", 400, "Not a well-formed HTTP request")
 MALFORMED_JSON = _kind("malformed-json", 400, "The body is not JSON")
+UNKNOWN_PARAMETER = _kind("unknown-parameter", 400, "The query has a parameter that this path does not know")
 UNAUTHENTICATED = _kind("unauthenticated", 401, "The request does not say who is calling")
 UNKNOWN_USER = _kind("unknown-user", 401, "The calling user does not exist")
 NOT_A_MEMBER = _kind("not-a-member", 403, "The caller is not a member of the chat")
@@ -47,6 +48,7 @@ METHOD_NOT_ALLOWED = _kind("method-not-allowed", 405, "This path does not know t
 BODY_TIMEOUT = _kind("body-timeout", 408, "The body did not arrive in time")
 USERNAME_TAKEN = _kind("username-taken", 409, "The username is taken")
 TRANSACTION_REUSED = _kind("transaction-reused", 409, "The transaction id was used for another request")
+CHANGE_REFUSED = _kind("change-refused", 409, "The group cannot be changed so, or not now")
 BODY_TOO_LARGE = _kind("body-too-large", 413, "The body is too large")
 INVALID_REQUEST = _kind("invalid-request", 422, "A field of the request is missing or out of bounds")
 HEADERS_TOO_LARGE = _kind("headers-too-large", 431, "The headers are too large")
@@ -58,6 +60,7 @@ OUTCOME_UNKNOWN = Kind(wire.OUTCOME_UNKNOWN, 504, "It may have been done, or may
 KINDS = (
     MALFORMED_REQUEST,
     MALFORMED_JSON,
+    UNKNOWN_PARAMETER,
     UNAUTHENTICATED,
     UNKNOWN_USER,
     NOT_A_MEMBER,
@@ -67,6 +70,7 @@ KINDS = (
     BODY_TIMEOUT,
     USERNAME_TAKEN,
     TRANSACTION_REUSED,
+    CHANGE_REFUSED,
     BODY_TOO_LARGE,
     INVALID_REQUEST,
     HEADERS_TOO_LARGE,
@@ -148,7 +152,23 @@ def rejection(reply: Rejected, chat: int | None) -> Problem:
     )
 
 
+REFUSED_CHANGES = frozenset(
+    {
+        "configuration-changed",
+        "change-in-progress",
+        "bad-change",
+        "not-caught-up",
+        "unknown-member",
+        "transfer-failed",
+    }
+)
+"""Reasons for which a change of the group, or of its leadership, is refused: the same request again would be, too."""
+
+
 def not_done(reason: NotDone) -> Problem:
+    """503, or 409 where somebody has to decide anew."""
+    if reason.reason in REFUSED_CHANGES:
+        return Problem(CHANGE_REFUSED, f"Not done: {reason.detail}.", members={"reason": reason.reason})
     return Problem(
         NOT_DONE, reason.detail, members={"reason": reason.reason}, headers={"Retry-After": str(RETRY_AFTER_S)}
     )

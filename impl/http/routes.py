@@ -31,9 +31,18 @@ class Operation(NamedTuple):
     identified: bool = True  # acts for the calling user
     idempotency_key: bool = False  # takes its transaction id from the header
     paged: bool = False  # takes after and limit
+    consistent: bool = False  # takes consistency
+    parameters: tuple[str, ...] = ()  # further ones, true or false
+    media_type: str = "application/json"  # of success; anything else has no body model
+
+    @property
+    def query_names(self) -> tuple[str, ...]:
+        """All parameters that the query may have."""
+        paged = ("after", "limit") if self.paged else ()
+        return (*paged, *(("consistency",) if self.consistent else ()), *self.parameters)
 
 
-_ALWAYS = (problems.INTERNAL,)
+_ALWAYS = (problems.INTERNAL, problems.UNKNOWN_PARAMETER)
 _SERVED = (*_ALWAYS, problems.NOT_DONE, problems.OUTCOME_UNKNOWN)
 _READ = (*_ALWAYS, problems.NOT_DONE)
 _CALLER = (problems.UNAUTHENTICATED, problems.UNKNOWN_USER)
@@ -65,7 +74,8 @@ OPERATIONS = (
         "List the chats of which the caller is a member.",
         200,
         (bodies.ChatList,),
-        (*_READ, *_CALLER),
+        (*_READ, *_CALLER, problems.INVALID_REQUEST),
+        consistent=True,
     ),
     Operation(
         "POST",
@@ -85,7 +95,8 @@ OPERATIONS = (
         "List the members of a chat.",
         200,
         (bodies.MemberList,),
-        (*_READ, *_CALLER, problems.UNKNOWN_CHAT, problems.NOT_A_MEMBER),
+        (*_READ, *_CALLER, problems.UNKNOWN_CHAT, problems.NOT_A_MEMBER, problems.INVALID_REQUEST),
+        consistent=True,
     ),
     Operation(
         "PUT",
@@ -116,6 +127,7 @@ OPERATIONS = (
         (bodies.MessagePage,),
         (*_READ, *_CALLER, problems.UNKNOWN_CHAT, problems.NOT_A_MEMBER, problems.INVALID_REQUEST),
         paged=True,
+        consistent=True,
     ),
     Operation(
         "PUT",
@@ -136,6 +148,61 @@ OPERATIONS = (
         (bodies.Status,),
         _ALWAYS,
         identified=False,
+    ),
+    Operation(
+        "GET",
+        "/v1/cluster",
+        "cluster",
+        "Who belongs to the group, and how far each member is; answered by the leader, through any node.",
+        200,
+        (bodies.Cluster,),
+        (*_READ, problems.NOT_FOUND),
+        identified=False,
+    ),
+    Operation(
+        "POST",
+        "/v1/cluster/changes",
+        "change_cluster",
+        "Make the group these members and voters, if it is still the one that the change starts from.",
+        200,
+        (bodies.ClusterChanged,),
+        (*_SERVED, *_BODY[:-1], problems.CHANGE_REFUSED, problems.NOT_FOUND),
+        request=bodies.ClusterChange,
+        identified=False,
+    ),
+    Operation(
+        "POST",
+        "/v1/cluster/transfer",
+        "transfer_leadership",
+        "Hand leadership over to another voter.",
+        200,
+        (bodies.LeadershipTransferred,),
+        (*_SERVED, *_BODY[:-1], problems.CHANGE_REFUSED, problems.NOT_FOUND),
+        request=bodies.LeadershipTransfer,
+        identified=False,
+    ),
+    Operation(
+        "GET",
+        "/v1/cluster/snapshot",
+        "download_snapshot",
+        "This node's newest snapshot, as `telegraft restore` takes it; with `fresh` one that is taken now.",
+        200,
+        (),
+        (*_READ, problems.INVALID_REQUEST, problems.NOT_FOUND),
+        identified=False,
+        parameters=("fresh",),
+        media_type="application/octet-stream",
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        "metrics",
+        "Counters and gauges of this node, for Prometheus.",
+        200,
+        (),
+        (*_ALWAYS, problems.NOT_FOUND),
+        identified=False,
+        media_type="text/plain",
     ),
     Operation(
         "GET",

@@ -36,6 +36,12 @@ other addresses than the nodes advertise."""
 TERM_HEADER = "Telegraft-Term"
 """Response: the node's current term, in decimal."""
 
+SNAPSHOT_INDEX_HEADER = "Telegraft-Snapshot-Index"
+"""Response: the log index at which the snapshot in the body ends, in decimal."""
+
+CLUSTER_HEADER = "Telegraft-Cluster"
+"""Response: the name of the cluster whose snapshot is in the body."""
+
 # --- problems ----------------------------------------------------------------------------------------------------
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"

@@ -12,6 +12,11 @@ cannot see: the kernel's limit on unacknowledged bytes, for a peer or link that 
 for one that is gone while nothing is sent; ``SEND_TIMEOUT_S``, for a peer whose kernel acknowledges but whose process
 no longer reads, which shows only once the buffers between them are full.
 
+*Who is dialled* is said by ``set_peers`` and changes as the group does. Streams are received from every node of the
+cluster, whatever is known of it here: whoever is new to the group, or has been away while it changed, hears of the
+others by their streams. To answer such a *stranger* its address is needed: the one configured for it, or else the one
+that it names in its ``Hello``; the link back lasts as long as its stream.
+
 The receiving side waits for its consumer before it reads on, so that a slow node pushes back to its peers' queues. It
 holds one stream per peer: a node that dials anew has given up its earlier stream, whether or not its end arrived.
 
@@ -67,10 +72,16 @@ RECONNECT_MIN_S = 0.02
 RECONNECT_MAX_S = 0.5
 """Short enough that a healed link is used again well within an election timeout of its healing."""
 
+MAX_STRANGERS = 16
+"""Links back to nodes that are not among the peers: more than ever join or have left at one time."""
+
 MAX_QUEUED_BYTES = 8 * 1024 * 1024
 """Per peer: more than a full window of appends; beyond it a message is better lost than late."""
 
 RECEIVE_BYTES = 64 * 1024
+
+MAX_NODE_ID = 1023
+"""As the configuration allows; bounds what is kept for each node that ever turns up."""
 
 log = structlog.get_logger()
 
@@ -85,14 +96,41 @@ class Identity:
 
     cluster: str
     node_id: NodeId
-    incarnation: str
+    run_id: str
+    reply_to: str = ""
+    """host:port at which it receives; nodes that know it by no configuration answer there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatistics:
+    """One peer; counters since the link was made."""
+
+    connected: bool
+    connections: int  # streams that were up
+    sent_messages: int
+    sent_bytes: int
+    dropped_messages: int  # no stream was up, or the queue was full
+    queued_bytes: int  # now
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatistics:
+    """All links, and what came in since the start of the process."""
+
+    links: dict[NodeId, LinkStatistics]
+    received_bytes: dict[NodeId, int]
+    refused_streams: int
 
 
 class _Link:
     """The sending side of one direction: a bounded queue and the task that empties it."""
 
     def __init__(self, identity: Identity, peer: NodeId, host: str, port: int, on_loss: Callable[[NodeId], None]):
-        self._hello = encode(Hello(WIRE_VERSION, identity.cluster, identity.node_id, peer, identity.incarnation))
+        self.address = host, port
+        self.life = trio.CancelScope()
+        self._hello = encode(
+            Hello(WIRE_VERSION, identity.cluster, identity.node_id, peer, identity.run_id, identity.reply_to)
+        )
         self._peer = peer
         self._host = host
         self._port = port
@@ -102,21 +140,39 @@ class _Link:
         self._wake = trio.Event()
         self._up = False
         self._lookup = trio.CapacityLimiter(1)
+        self._connections = self._sent = self._sent_bytes = self._dropped = 0
 
     def send(self, message: WireMessage) -> bool:
         """Queue a message. False if it was dropped, certainly unsent."""
         if not self._up:
+            self._dropped += 1
             return False
         frame = encode(message)
         if self._queued_bytes + len(frame) > MAX_QUEUED_BYTES:
+            self._dropped += 1
             self._on_loss(self._peer)
             return False
         self._frames.append(frame)
         self._queued_bytes += len(frame)
+        self._sent += 1
+        self._sent_bytes += len(frame)
         self._wake.set()
         return True
 
+    def statistics(self) -> LinkStatistics:
+        return LinkStatistics(
+            self._up, self._connections, self._sent, self._sent_bytes, self._dropped, self._queued_bytes
+        )
+
     async def run(self, random: Random) -> None:
+        """Connect, send, connect again, until ``life`` is cancelled."""
+        with self.life:
+            try:
+                await self._run(random)
+            finally:
+                self._up = False
+
+    async def _run(self, random: Random) -> None:
         pause_s = RECONNECT_MIN_S
         while True:
             stream = await self._connect()
@@ -158,6 +214,7 @@ class _Link:
         async with stream, trio.open_nursery() as nursery:
             _watch(stream)
             self._up = True
+            self._connections += 1
             self._frames.append(self._hello)
             self._wake.set()
             nursery.start_soon(self._notice_close, stream, nursery.cancel_scope)
@@ -220,18 +277,66 @@ class TcpNetwork:
         deliver: Callable[[WireMessage], Awaitable[None]],
         on_loss: Callable[[NodeId], None],
         random: Random,
+        known: Mapping[NodeId, tuple[str, int]] | None = None,
     ) -> None:
+        """``peers`` are dialled until ``set_peers`` says otherwise; ``known`` are addresses of nodes that may turn up
+        as strangers, and go before what those say themselves."""
         self._identity = identity
         self._listen = listen
         self._deliver = deliver
+        self._on_loss = on_loss
         self._random = random
-        self._links = {peer: _Link(identity, peer, host, port, on_loss) for peer, (host, port) in peers.items()}
+        self._known = dict(known or {})
+        self._links: dict[NodeId, _Link] = {}
+        self._strangers: dict[NodeId, _Link] = {}  # links back, the longest there first
         self._inbound: dict[NodeId, trio.CancelScope] = {}  # of each peer's latest stream, which may have ended
+        self._received_bytes: dict[NodeId, int] = {}
+        self._refused = 0
+        self._nursery: trio.Nursery | None = None
+        self.set_peers(peers)
+
+    def set_peers(self, peers: Mapping[NodeId, tuple[str, int]]) -> None:
+        """From now on, keep a stream to each of these and to nobody else."""
+        for peer, link in list(self._links.items()):
+            if peers.get(peer) != link.address:
+                self._links.pop(peer).life.cancel()
+        for peer, address in peers.items():
+            if peer not in self._links:
+                self._forget(peer)
+                self._links[peer] = self._new_link(peer, address)
+
+    def _new_link(self, peer: NodeId, address: tuple[str, int]) -> _Link:
+        link = _Link(self._identity, peer, *address, self._on_loss)
+        if self._nursery is not None:
+            self._nursery.start_soon(link.run, self._random)
+        return link
+
+    def _meet(self, hello: Hello) -> None:
+        """Make a link back to a stranger. Raises ``BadFrame`` where no address of it is known."""
+        peer = hello.source
+        address = self._known.get(peer) or _parse_address(hello.reply_to)
+        self._forget(peer)
+        while len(self._strangers) >= MAX_STRANGERS:
+            self._forget(next(iter(self._strangers)))
+        self._strangers[peer] = self._new_link(peer, address)
+
+    def _forget(self, peer: NodeId) -> None:
+        link = self._strangers.pop(peer, None)
+        if link is not None:
+            link.life.cancel()
 
     def send(self, message: WireMessage) -> bool:
         """Send to ``message.target`` without waiting. False if the message is certainly not on its way."""
-        link = self._links.get(message.target)
+        link = self._links.get(message.target) or self._strangers.get(message.target)
         return link is not None and link.send(message)
+
+    def statistics(self) -> NetworkStatistics:
+        links = {**self._strangers, **self._links}
+        return NetworkStatistics(
+            {peer: link.statistics() for peer, link in sorted(links.items())},
+            dict(sorted(self._received_bytes.items())),
+            self._refused,
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises ``AddressInUse`` if the address cannot be listened on."""
@@ -245,6 +350,7 @@ class TcpNetwork:
                 f"peer address {host}:{port} is in use by another process: stop it, or choose another `peer` address"
             ) from error
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             for link in self._links.values():
                 nursery.start_soon(link.run, self._random)
             await nursery.start(trio.serve_listeners, self._receive, listeners)
@@ -264,21 +370,32 @@ class TcpNetwork:
         async with stream:
             _watch(stream)
             with trio.CancelScope(deadline=trio.current_time() + HELLO_TIMEOUT_S) as life:
-                while data := await _read(stream):
-                    try:
-                        messages = reader.feed(data)
-                        if source is None and messages:
-                            source = self._accept(messages.pop(0))
-                            life.deadline = float("inf")
-                            self._retire_earlier(source, life)
-                    except BadFrame as error:
-                        log.warning("peer stream refused", error=str(error), source=source)
-                        return
-                    for message in messages:
-                        if isinstance(message, Hello) or message.source != source:
-                            log.warning("peer stream refused", error=f"speaks for another: {message}", source=source)
+                try:
+                    while data := await _read(stream):
+                        try:
+                            messages = reader.feed(data)
+                            if source is None and messages:
+                                source = self._accept(messages.pop(0))
+                                life.deadline = float("inf")
+                                self._retire_earlier(source, life)
+                        except BadFrame as error:
+                            self._refuse(str(error), source)
                             return
-                        await self._deliver(message)
+                        if source is not None:
+                            self._received_bytes[source] = self._received_bytes.get(source, 0) + len(data)
+                        for message in messages:
+                            if isinstance(message, Hello) or message.source != source:
+                                self._refuse(f"speaks for another: {type(message).__name__}", source)
+                                return
+                            await self._deliver(message)
+                finally:
+                    if source is not None and self._inbound.get(source) is life:
+                        del self._inbound[source]
+                        self._forget(source)
+
+    def _refuse(self, error: str, source: NodeId | None) -> None:
+        self._refused += 1
+        log.warning("peer stream refused", error=error, source=source)
 
     def _retire_earlier(self, source: NodeId, life: trio.CancelScope) -> None:
         if source in self._inbound:
@@ -294,6 +411,16 @@ class TcpNetwork:
                 f"this is node {self._identity.node_id} of cluster {self._identity.cluster!r}, version {WIRE_VERSION}; "
                 f"the stream is for node {message.target} of {message.cluster!r}, version {message.version}"
             )
+        if not 0 < message.source <= MAX_NODE_ID or message.source == self._identity.node_id:
+            raise BadFrame(f"there can be no node {message.source} besides this, node {self._identity.node_id}")
         if message.source not in self._links:
-            raise BadFrame(f"node {message.source} is not a member of cluster {message.cluster!r} as configured here")
+            self._meet(message)
         return message.source
+
+
+def _parse_address(text: str) -> tuple[str, int]:
+    """host:port out of a ``Hello``. Raises ``BadFrame``."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65_535:
+        raise BadFrame(f"a node that is not configured here says that it is to be answered at {text[:64]!r}")
+    return host.strip("[]"), int(port)

@@ -8,8 +8,8 @@ is ``length u32 | crc32c u32 | msgpack body``, integers big-endian. The length i
 the checksum before anything is decoded: TCP's own checksum is weak, and a proxy or a broken card in between must not
 be able to forge a vote.
 
-Besides the messages of Raft, nodes pass clients' commands to the leader (``Forward``) and the outcome back
-(``ForwardReply``). A forwarded command keeps the three outcomes apart: done, certainly not done, unknown.
+Besides the messages of Raft, nodes pass clients' requests to the leader (``Forward``) and the outcome back
+(``ForwardReply``). A forwarded request keeps the three outcomes apart: done, certainly not done, unknown.
 """
 
 from __future__ import annotations
@@ -19,22 +19,15 @@ from typing import TypeAlias
 import google_crc32c
 import msgspec
 
-from impl.raft.messages import (
-    AppendEntries,
-    AppendEntriesResponse,
-    Message,
-    NodeId,
-    RequestVote,
-    RequestVoteResponse,
-)
+from impl.raft.messages import Message, NodeId
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 HEADER_BYTES = 8
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
-"""An append holds at most 512 KiB of payload beyond its first entry, and a command at most 64 KiB: anything larger than
-this is not ours."""
+"""An append holds at most 512 KiB of payload beyond its first entry, a piece of a snapshot less than that, and a
+command at most 64 KiB: anything larger than this is not ours."""
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=10):
@@ -44,18 +37,21 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=10):
     cluster: str
     source: NodeId
     target: NodeId
-    incarnation: str
+    run_id: str  # of the sender's process: another at every start
+    reply_to: str = ""  # host:port where the sender receives; for nodes that do not know it by their configuration
 
 
 class Forward(msgspec.Struct, frozen=True, array_like=True, tag=11):
-    """A client's command on its way to the leader. ``request`` is unique within the sender's incarnation."""
+    """A client's request on its way to the leader. ``request`` is unique within the run of the sender's process, and
+    ``body`` means what ``kind`` says (``impl.node``)."""
 
     group: int
     source: NodeId
     target: NodeId
-    incarnation: str
+    run_id: str
     request: int
-    command: bytes
+    kind: int
+    body: bytes
     timeout_ms: int
 
 
@@ -66,7 +62,7 @@ class ForwardReply(msgspec.Struct, frozen=True, array_like=True, tag=12):
     group: int
     source: NodeId
     target: NodeId
-    incarnation: str  # of the node that asked
+    run_id: str  # of the process that asked
     request: int
     outcome: str
     reply: bytes = b""
@@ -74,7 +70,6 @@ class ForwardReply(msgspec.Struct, frozen=True, array_like=True, tag=12):
     detail: str = ""
 
 
-Raft: TypeAlias = RequestVote | RequestVoteResponse | AppendEntries | AppendEntriesResponse
 WireMessage: TypeAlias = Message | Forward | ForwardReply
 
 
@@ -83,10 +78,8 @@ class BadFrame(ValueError):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[
-    RequestVote | RequestVoteResponse | AppendEntries | AppendEntriesResponse | Hello | Forward | ForwardReply
-] = msgspec.msgpack.Decoder(
-    RequestVote | RequestVoteResponse | AppendEntries | AppendEntriesResponse | Hello | Forward | ForwardReply
+_decoder: msgspec.msgpack.Decoder[Message | Hello | Forward | ForwardReply] = msgspec.msgpack.Decoder(
+    Message | Hello | Forward | ForwardReply
 )
 
 

@@ -19,12 +19,75 @@ NodeId: TypeAlias = int
 NOBODY: NodeId = 0
 
 
+NORMAL = 0
+CONFIGURATION = 1
+
+NO_OP = b""
+"""The payload of the entry that opens a leader's term."""
+
+NO_ROUND = 0
+"""The round of an answer to an append of an older term: rounds of a term begin at 1, so it confirms nothing."""
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One log entry. ``payload`` is opaque to Raft; the empty payload is the no-op that opens a leader's term."""
+    """One log entry. Of kind ``NORMAL`` the ``payload`` is opaque to Raft, and the empty one is the no-op that opens a
+    leader's term; of kind ``CONFIGURATION`` it is an encoded ``Configuration``."""
 
     index: int  # dense from 1
     term: int
     payload: bytes
+    kind: int = NORMAL
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True):
+    """One node of a group. ``peer`` and ``url`` are where other nodes and clients reach it; empty: the driver knows.
+
+    ``incarnation`` names one data directory: a node that lost its own comes back with another, and answers of an
+    incarnation that the configuration does not name are not counted. 1 is that of the founding members.
+    """
+
+    node_id: NodeId
+    incarnation: int = 1
+    peer: str = ""
+    url: str = ""
+
+
+class Configuration(msgspec.Struct, frozen=True, array_like=True):
+    """Who belongs to the group (paper section 6). ``members`` and both sets of voters are sorted by id.
+
+    While ``outgoing`` is not empty the configuration is *joint*: every decision takes a majority of ``voters``, the
+    new ones, and a majority of ``outgoing``, the old ones. Members that vote in neither are learners. ``leaving`` are
+    those who are no members any more once the joint configuration is left.
+    """
+
+    members: tuple[Member, ...] = ()
+    voters: tuple[NodeId, ...] = ()
+    outgoing: tuple[NodeId, ...] = ()
+    leaving: tuple[NodeId, ...] = ()
+
+    @property
+    def joint(self) -> bool:
+        return bool(self.outgoing)
+
+    @property
+    def learners(self) -> tuple[NodeId, ...]:
+        return tuple(m.node_id for m in self.members if m.node_id not in self.voters and m.node_id not in self.outgoing)
+
+    def member(self, node_id: NodeId) -> Member | None:
+        return next((member for member in self.members if member.node_id == node_id), None)
+
+
+class Base(msgspec.Struct, frozen=True, array_like=True):
+    """What stands in for the entries 1..index once they are gone: at the start of a log, and with every snapshot.
+
+    ``configuration`` is the one in force at ``index``; its entry was at ``configuration_index`` <= index, 0 for the
+    one that the group was founded with.
+    """
+
+    index: int = 0
+    term: int = 0
+    configuration: Configuration = Configuration()
+    configuration_index: int = 0
 
 
 class HardState(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -44,6 +107,8 @@ class RequestVote(msgspec.Struct, frozen=True, array_like=True, tag=1):
     last_log_index: int
     last_log_term: int
     pre_vote: bool = False
+    transfer: bool = False
+    """The leader itself asked for this election: having heard from a leader lately is no reason to refuse."""
 
 
 class RequestVoteResponse(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -56,6 +121,7 @@ class RequestVoteResponse(msgspec.Struct, frozen=True, array_like=True, tag=2):
     round: int
     granted: bool
     pre_vote: bool = False
+    incarnation: int = 1
 
 
 class AppendEntries(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -86,6 +152,82 @@ class AppendEntriesResponse(msgspec.Struct, frozen=True, array_like=True, tag=4)
     hint_index: int
     hint_term: int
     round: int
+    incarnation: int = 1
 
 
-Message: TypeAlias = RequestVote | RequestVoteResponse | AppendEntries | AppendEntriesResponse
+class InstallSnapshot(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """A piece of the snapshot that ends at ``base``: ``data`` stands at ``offset`` of ``total_bytes``. One piece is
+    under way at a time; the answer to it names the next. Drivers read the bytes; see ``events.SendChunk``."""
+
+    group: int
+    source: NodeId
+    target: NodeId
+    term: int
+    base: Base
+    offset: int
+    data: bytes
+    total_bytes: int
+    round: int
+
+
+class InstallSnapshotResponse(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """``offset``: how many bytes of the snapshot that ends at ``index`` the sender has, durable or not. ``done``: all,
+    installed, durable; or not needed, because the sender has everything up to ``index`` committed already."""
+
+    group: int
+    source: NodeId
+    target: NodeId
+    term: int
+    index: int
+    offset: int
+    done: bool
+    round: int
+    incarnation: int = 1
+
+
+class TimeoutNow(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """The leader of ``term`` hands over: stand for election at once (dissertation 3.10)."""
+
+    group: int
+    source: NodeId
+    target: NodeId
+    term: int
+
+
+class ReadIndex(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """A follower asks the leader for a read index (dissertation 6.4). ``run_id`` and ``context`` name the request:
+    the start of the follower's process, and a number that it has not used since."""
+
+    group: int
+    source: NodeId
+    target: NodeId
+    term: int
+    run_id: int
+    context: int
+
+
+class ReadIndexResponse(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """``granted``: reads that arrived before the request was sent may be served at ``index``."""
+
+    group: int
+    source: NodeId
+    target: NodeId
+    term: int
+    run_id: int
+    context: int
+    granted: bool
+    index: int
+    incarnation: int = 1
+
+
+Message: TypeAlias = (
+    RequestVote
+    | RequestVoteResponse
+    | AppendEntries
+    | AppendEntriesResponse
+    | InstallSnapshot
+    | InstallSnapshotResponse
+    | TimeoutNow
+    | ReadIndex
+    | ReadIndexResponse
+)

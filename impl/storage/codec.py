@@ -17,6 +17,11 @@ the frame before is among the covered bytes, so a frame that is whole but stands
 misdirected write, a lost one in between) does not fit its predecessor. The first frame of a segment continues from
 the crc of the segment's header, which in turn holds the crc of the last frame of the segment before.
 
+The header also holds the state of the log where the segment begins: hard state, base, index and term of the last
+entry. So a segment can be the first of a log whose older ones have been removed.
+
+A segment is allocated before it is used: behind its last frame it is filled with zeros.
+
 Later formats keep the first 24 bytes of the segment header and the reach of its crc, so that any release can tell a
 newer file from a damaged one.
 """
@@ -31,10 +36,10 @@ from typing import NamedTuple
 import google_crc32c
 import msgspec
 
-from impl.raft.messages import Entry, HardState
-from impl.storage.identity import MAX_CLUSTER_NAME_BYTES, Identity
+from impl.raft.messages import Base, Entry, HardState
+from impl.storage.identity import Identity
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 SEGMENT_MAGIC = b"TELEGRFT"
 FRAME_MAGIC = b"\xf5Tg"  # 0xf5 is never part of UTF-8 text, so chat messages do not look like frames
@@ -57,8 +62,8 @@ SEGMENT_PREAMBLE_BYTES = _SEGMENT_PREAMBLE.size + _SEGMENT_CHECKSUM.size
 FRAME_HEADER_BYTES = _FRAME_PREFIX.size + _CRC.size
 MAX_FRAME_BYTES = FRAME_HEADER_BYTES + MAX_BODY_BYTES
 
-#: The cluster name, six integers of at most 9 bytes, and a few bytes of framing, with room for fields to come.
-MAX_SEGMENT_BODY_BYTES = MAX_CLUSTER_NAME_BYTES + 256
+#: Mostly the addresses of the members, in the base: room for hundreds.
+MAX_SEGMENT_BODY_BYTES = 256 * 1024
 
 assert FRAME_HEADER_BYTES % ALIGNMENT_BYTES == 0
 assert SEGMENT_PREAMBLE_BYTES % ALIGNMENT_BYTES == 0
@@ -77,6 +82,14 @@ class NewerFormat(Exception):
         self.version = version
 
 
+class OlderFormat(Exception):
+    """The bytes are a whole segment header of format ``version``, which this release does not read any more."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"format {version}")
+        self.version = version
+
+
 class RecordTooLarge(ValueError):
     """A record would not fit into one frame: the caller must split it into several."""
 
@@ -88,25 +101,34 @@ class RecordTooLarge(ValueError):
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True):
-    """What one append stores, all of it or nothing: the hard state first, then the entries."""
+    """What one append stores, all of it or nothing: first the base, then the hard state, then the entries.
+
+    ``drops``: the log did not hold the entry of the base's index and term, so all of its entries went.
+    """
 
     hard_state: HardState | None
     entries: tuple[Entry, ...]
+    base: Base | None = None
+    drops: bool = False
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, array_like=True):
-    """Whose segment, and where in the log it begins."""
+    """Whose segment, where in the log it begins, and the state of the log there."""
 
     cluster: str
     node_id: int
     group: int
+    incarnation: int
     first_sequence: int  # of its first frame; also in the name of the file
-    first_index: int  # one past the last entry when the segment was begun
     previous_crc: int  # of the last frame before; 0 in the first segment
+    hard_state: HardState
+    base: Base | None  # None: the log has not been given one yet
+    last_index: int  # of the log so far
+    last_term: int
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.cluster, self.node_id, self.group)
+        return Identity(self.cluster, self.node_id, self.group, self.incarnation)
 
 
 class Frame(NamedTuple):
@@ -118,7 +140,7 @@ class Frame(NamedTuple):
     crc: int
     offset: int
     end: int
-    body: bytes
+    body: memoryview  # without padding
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -163,7 +185,7 @@ def encode_segment_header(header: SegmentHeader, *, version: int = FORMAT_VERSIO
 def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int, int]:
     """The header at the start of ``data``, its size in bytes, and its crc.
 
-    Raises ``NotRecognised``, or ``NewerFormat`` for a whole header of a later release.
+    Raises ``NotRecognised``, or ``NewerFormat`` or ``OlderFormat`` for a whole header of another release.
     """
     if len(data) < SEGMENT_PREAMBLE_BYTES:
         raise NotRecognised("the header is not complete")
@@ -180,6 +202,8 @@ def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int, int]:
         raise NotRecognised("the header does not match its checksum")
     if version > FORMAT_VERSION:
         raise NewerFormat(version)
+    if version < FORMAT_VERSION:
+        raise OlderFormat(version)
     if zero != 0:
         raise NotRecognised("the reserved bytes of the header are not zero")
     try:
@@ -195,7 +219,12 @@ def decode_segment_header(data: bytes) -> tuple[SegmentHeader, int, int]:
 
 def frame_seed(identity: Identity) -> int:
     """Where the checksums of this log start from: frames of another log are not recognised in it."""
-    return _checksum(_encoder.encode((identity.cluster, identity.node_id, identity.group)))
+    return _checksum(_encoder.encode((identity.cluster, identity.node_id, identity.group, identity.incarnation)))
+
+
+def frame_bytes(body_bytes: int) -> int:
+    """How long the frame of a body is."""
+    return FRAME_HEADER_BYTES + body_bytes + -body_bytes % ALIGNMENT_BYTES
 
 
 def encode_frame(seed: int, sequence: int, previous_crc: int, body: bytes, *, kind: int = RECORD) -> tuple[bytes, int]:
@@ -221,15 +250,15 @@ def decode_frame(seed: int, data: bytes, offset: int) -> Frame:
     if length > MAX_BODY_BYTES:
         raise NotRecognised(f"a frame claims a body of {length} bytes")
     body_offset = offset + FRAME_HEADER_BYTES
-    body_end = body_offset + length
-    end = body_end + -length % ALIGNMENT_BYTES
+    end = body_offset + length + -length % ALIGNMENT_BYTES
     if end > len(data):
         raise NotRecognised("a frame breaks off in its body")
     (crc,) = _CRC.unpack_from(data, offset + _FRAME_PREFIX.size)
     prefix_crc = _checksum(data[offset : offset + _FRAME_PREFIX.size], seed)
-    if _checksum(data[body_offset:end], prefix_crc) != crc:
+    padded_body = data[body_offset:end]  # the one copy: at recovery these are all bytes of the log
+    if _checksum(padded_body, prefix_crc) != crc:
         raise NotRecognised("a frame does not match its checksum")
-    return Frame(kind, sequence, previous_crc, crc, offset, end, data[body_offset:body_end])
+    return Frame(kind, sequence, previous_crc, crc, offset, end, memoryview(padded_body)[:length])
 
 
 def find_frame(seed: int, data: bytes, start: int, first_sequence: int) -> Frame | None:
@@ -256,11 +285,13 @@ def find_frame(seed: int, data: bytes, start: int, first_sequence: int) -> Frame
 # Records
 
 
-def encode_record(hard_state: HardState | None, entries: Sequence[Entry]) -> bytes:
+def encode_record(
+    hard_state: HardState | None, entries: Sequence[Entry], base: Base | None = None, *, drops: bool = False
+) -> bytes:
     """The body of a frame of kind ``RECORD``."""
-    return _encoder.encode(Record(hard_state, tuple(entries)))
+    return _encoder.encode(Record(hard_state, tuple(entries), base, drops))
 
 
-def decode_record(body: bytes) -> Record:
+def decode_record(body: bytes | memoryview) -> Record:
     """The inverse. Raises ``ValueError``."""
     return _record_decoder.decode(body)

@@ -26,6 +26,8 @@ from typing import Protocol
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 
+_ZEROS_BYTES = 1024 * 1024
+
 
 class AlreadyLocked(Exception):
     """Somebody else holds the lock. ``holder`` is what they wrote into it, or empty."""
@@ -45,6 +47,12 @@ class DiskFile(Protocol):
 
     def truncate(self, size_bytes: int) -> None:
         """Drop everything from ``size_bytes`` on. Not durable yet."""
+        ...
+
+    def allocate(self, size_bytes: int) -> None:
+        """Fill an empty file with ``size_bytes`` zeros, for which the disk has then set room aside: writes within need
+        no more of it, and a later ``sync`` of them writes only data. Not durable yet. A full disk is met here; then an
+        unknown part is there."""
         ...
 
     def sync(self) -> None:
@@ -75,12 +83,27 @@ class Disk(Protocol):
         """The whole content of a file. ``FileNotFoundError`` if there is none."""
         ...
 
+    def read_ahead(self, path: Path) -> None:
+        """This file is read next: the disk may begin, while its caller still works on another one. Promises nothing."""
+        ...
+
+    def read_at(self, path: Path, offset: int, size_bytes: int) -> bytes:
+        """At most ``size_bytes`` from ``offset``: less only at the end of the file. ``FileNotFoundError``."""
+        ...
+
+    def file_size(self, path: Path) -> int:
+        """In bytes. ``FileNotFoundError`` if there is none."""
+        ...
+
     def open_file(self, path: Path, *, create: bool = False) -> DiskFile:
         """Open a file for writing; with ``create`` it must not exist yet (``FileExistsError``), without it must."""
         ...
 
     def rename(self, old: Path, new: Path) -> None:
-        """Give a file another name in the same directory, atomically replacing what had that name."""
+        """Give a file another name in the same directory, atomically replacing what had that name.
+
+        A file or directory may also move to another directory of the same file system, where the name must be free.
+        """
         ...
 
     def remove(self, path: Path) -> None:
@@ -110,6 +133,14 @@ class RealFile:
 
     def truncate(self, size_bytes: int) -> None:
         os.ftruncate(self._descriptor, size_bytes)
+
+    def allocate(self, size_bytes: int) -> None:
+        if hasattr(os, "posix_fallocate"):  # all of the room or an error, before anything is written
+            os.posix_fallocate(self._descriptor, 0, size_bytes)
+        # Blocks that are only set aside change from "unwritten" to "written" when they are first used, which is
+        # metadata that every fdatasync would have to write. So they are used now.
+        for offset in range(0, size_bytes, _ZEROS_BYTES):
+            self.write(offset, bytes(min(_ZEROS_BYTES, size_bytes - offset)))
 
     def sync(self) -> None:
         if sys.platform == "darwin":
@@ -141,6 +172,26 @@ class RealDisk:
 
     def read_file(self, path: Path) -> bytes:
         return path.read_bytes()
+
+    def read_ahead(self, path: Path) -> None:
+        if hasattr(os, "posix_fadvise"):
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(descriptor)
+
+    def read_at(self, path: Path, offset: int, size_bytes: int) -> bytes:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            pieces = []
+            while size_bytes and (piece := file.read(size_bytes)):
+                pieces.append(piece)
+                size_bytes -= len(piece)
+            return b"".join(pieces)
+
+    def file_size(self, path: Path) -> int:
+        return path.stat().st_size
 
     def open_file(self, path: Path, *, create: bool = False) -> RealFile:
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)

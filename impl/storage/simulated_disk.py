@@ -20,7 +20,7 @@ Faults are armed in advance and counted in operations from that moment, the firs
   failed sync makes some pending pieces durable, loses the others for good, and calls all of them clean, as Linux does:
   reads go on showing them, and later syncs succeed without them. Sizes cut and names changed are not lost but late:
   they are in the file system's journal, and the next sync that succeeds makes them durable.
-- ``capacity_bytes``: growth beyond it raises ENOSPC after what fits has been written.
+- ``capacity_bytes``: growth beyond it raises ENOSPC after what fits has been written or allocated.
 - ``flip_bit(path, offset, bit)``: the content changes, on the platter and in the cache.
 - ``power_off_after(n)``: n operations are carried out, the next one and every call after it raises ``PowerLost``. So
   whatever the caller does between two operations, acknowledge something for one, it has done by then.
@@ -70,11 +70,16 @@ class _Truncate:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class _Allocate:
+    size_bytes: int
+
+
 @dataclass
 class _File:
     current: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
-    pending: list[_Write | _Truncate] = field(default_factory=list)
+    pending: list[_Write | _Truncate | _Allocate] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,18 @@ class _Link:
     name: str
     node: _Node
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
 
 @dataclass(frozen=True)
 class _Unlink:
     name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,10 @@ class _Rename:
     old: str
     new: str
     node: _Node
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.old, self.new)
 
 
 @dataclass
@@ -105,9 +122,14 @@ class _Directory:
 _Node = _File | _Directory
 
 
-def _apply_to_content(content: bytearray, operation: _Write | _Truncate, fill: Callable[[int], bytes]) -> None:
+def _apply_to_content(
+    content: bytearray, operation: _Write | _Truncate | _Allocate, fill: Callable[[int], bytes]
+) -> None:
     if isinstance(operation, _Truncate):
         del content[operation.size_bytes :]
+        return
+    if isinstance(operation, _Allocate):
+        content.extend(bytes(max(operation.size_bytes - len(content), 0)))
         return
     end = operation.offset + len(operation.data)
     if len(content) < operation.offset:
@@ -235,6 +257,18 @@ class SimulatedDisk:
         self._check_power()
         return bytes(self._file(path).current)
 
+    def read_ahead(self, path: Path) -> None:
+        self._check_power()
+        self._file(path)
+
+    def read_at(self, path: Path, offset: int, size_bytes: int) -> bytes:
+        self._check_power()
+        return bytes(self._file(path).current[offset : offset + size_bytes])
+
+    def file_size(self, path: Path) -> int:
+        self._check_power()
+        return len(self._file(path).current)
+
     def open_file(self, path: Path, *, create: bool = False) -> SimulatedFile:
         self._check_power()
         if not create:
@@ -249,11 +283,24 @@ class SimulatedDisk:
 
     def rename(self, old: Path, new: Path) -> None:
         self._check_power()
+        node = self._node(old)
         if old.parent != new.parent:
-            raise _error(errno.EXDEV, new)
-        node = self._file(old)
+            self._move(old, new, node)
+            return
         self._begin("rename", new)
         self._change_names(self._directory(old.parent), _Rename(old.name, new.name, node))
+
+    def _move(self, old: Path, new: Path, node: _Node) -> None:
+        """To another directory. Durable at once: half a move is no state that a journal leaves behind."""
+        source, target = self._directory(old.parent), self._directory(new.parent)
+        if new.name in target.current:
+            raise _error(errno.EEXIST, new)
+        self._begin("rename", new)
+        for names in (source.current, source.durable):
+            names.pop(old.name, None)
+        for names in (target.current, target.durable):
+            names[new.name] = node
+        source.pending = [change for change in source.pending if old.name not in change.names]
 
     def remove(self, path: Path) -> None:
         self._check_power()
@@ -321,6 +368,19 @@ class SimulatedDisk:
         if error:
             raise self._failure(error, path)
 
+    def _allocate(self, path: Path, file: _File, size_bytes: int) -> None:
+        self._begin("allocate", path)
+        allocate, error = _Allocate(size_bytes), 0
+        if self.capacity_bytes is not None:
+            room = self.capacity_bytes - _used_bytes(self._root) + len(file.current)
+            if size_bytes > max(room, len(file.current)):
+                error = errno.ENOSPC
+                allocate = _Allocate(self._random.randrange(max(room, 0) + 1))
+        _apply_to_content(file.current, allocate, bytes)
+        file.pending.append(allocate)
+        if error:
+            raise self._failure(error, path)
+
     def _truncate(self, path: Path, file: _File, size_bytes: int) -> None:
         self._begin("truncate", path)
         truncate = _Truncate(size_bytes)
@@ -333,7 +393,7 @@ class SimulatedDisk:
             torn = copy(file)
             torn.pending = [operation for operation in file.pending if isinstance(operation, _Write)]
             file.durable = _surviving_content(torn, self._random)
-            file.pending = [operation for operation in file.pending if isinstance(operation, _Truncate)]
+            file.pending = [operation for operation in file.pending if not isinstance(operation, _Write)]
             raise self._failure(errno.EIO, path)
         for operation in file.pending:
             _apply_to_content(file.durable, operation, bytes)
@@ -395,6 +455,10 @@ class SimulatedFile:
     def truncate(self, size_bytes: int) -> None:
         self._check()
         self._disk._truncate(self._path, self._file, size_bytes)
+
+    def allocate(self, size_bytes: int) -> None:
+        self._check()
+        self._disk._allocate(self._path, self._file, size_bytes)
 
     def sync(self) -> None:
         self._check()

@@ -3,7 +3,8 @@
 Theory of operation
 -------------------
 A seed decides everything: what clients ask, of which node, how long they wait; which links are cut or slow, which nodes
-lose their power and when it comes back, whose disk is slow, when the machine pauses. Clients repeat some requests under
+lose their power and when it comes back, whose disk is slow or full, when the machine pauses; who joins, who is demoted
+and promoted again, to whom leadership is handed over, how often snapshots are taken. Clients repeat some requests under
 their transaction id, at any node. What they are told goes into a ``Ledger``. What nodes say to each other is looked at
 as well: who voted for whom, and who leads in a term, must not change, and a node that comes back from a power cut knows
 the terms in which it has made promises.
@@ -21,8 +22,10 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import structlog
 import trio
@@ -32,7 +35,7 @@ from impl.chat.commands import ChatCreated, CreateChat, CreateUser, Messages, Re
 from impl.chat.service import NotDone, OutcomeUnknown
 from impl.network.wire import WireMessage
 from impl.node import Node
-from impl.raft.messages import AppendEntries, AppendEntriesResponse, RequestVote, RequestVoteResponse
+from impl.raft.messages import AppendEntries, AppendEntriesResponse, Member, RequestVote, RequestVoteResponse
 from impl.tests.ledger import Ledger, Violation
 from impl.tests.memory_cluster import MemoryCluster, Weather, ask, virtually
 
@@ -56,6 +59,19 @@ WEATHERS = (
     Weather(latency_s=(0.0005, 0.02), duplicated=0.02, noticed_s=(0.02, 0.3)),
     Weather(latency_s=(0.001, 0.005), duplicated=0.1, noticed_s=(0.001, 1.0)),
 )
+
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"snapshot_entries": 25, "keep_entries": 3},
+    {"snapshot_entries": 60, "keep_entries": 0},
+    {"snapshot_bytes": 3000, "keep_entries": 10},
+)
+"""How often nodes take snapshots, and how little of the log they keep."""
+
+ADMIN_TIMEOUT_S = 1.0
+JOINS = 2
+"""How many nodes may join in one run."""
 
 
 class Promises:
@@ -94,6 +110,8 @@ class Campaign:
         self.seed = seed
         self.random = Random(seed)
         self.count = self.random.choice((3, 3, 3, 5))
+        self.ids = list(range(1, self.count + 1))
+        """Whoever has ever been started: founders, and those that joined."""
         self.node_class = node_class
         self.ledger = Ledger()
         self.promises = Promises()
@@ -124,8 +142,9 @@ class Campaign:
 
     async def _run(self, clock: trio.testing.MockClock, folder: Path) -> None:
         self._clock = clock
-        weather = self.random.choice(WEATHERS)
-        async with MemoryCluster(folder, self.count, self.seed, self.node_class, weather).running() as cluster:
+        weather, settings = self.random.choice(WEATHERS), self.random.choice(SETTINGS)
+        memory = MemoryCluster(folder, self.count, self.seed, self.node_class, weather, **settings)
+        async with memory.running() as cluster:
             self._cluster = cluster
             cluster.observe_send = self._overhear
             await self._open_chat()
@@ -167,7 +186,7 @@ class Campaign:
                 again = random.random() < (0.1 if done else 0.6)
 
     def _some_node(self, random: Random) -> int:
-        return random.randrange(1, self.count + 1)
+        return random.choice(self.ids)
 
     async def _send(self, node_id: int, txn_id: str, timeout_s: float) -> bool:
         """One attempt; whether it was answered."""
@@ -234,12 +253,13 @@ class Campaign:
         leaders = [node_id for node_id, node in self._cluster.nodes.items() if node.status().role == "leader"]
         if leaders and self.random.random() < 0.5:
             return self.random.choice(leaders)
-        return self.random.randrange(1, self.count + 1)
+        return self.random.choice(self.ids)
 
     async def _nemesis(self) -> None:
         actions = (
             *(self._cut_off, self._cut_group, self._cut_one_way, self._slow_link, self._slow_disk, self._lose_link),
             *(self._power_cut, self._power_cut, self._power_blink, self._stop, self._power_cut_of_all),
+            *(self._full_disk, self._transfer, self._join, self._demote, self._promote, self._promote),
             *(self._heal, self._heal, self._start, self._start),
         )
         while trio.current_time() < self._ends_at:
@@ -254,7 +274,7 @@ class Campaign:
         self._cluster.isolate(victim)
 
     async def _cut_group(self, victim: int) -> None:
-        others = [node_id for node_id in range(1, self.count + 1) if node_id != victim]
+        others = [node_id for node_id in self.ids if node_id != victim]
         self._cluster.part({victim, *self.random.sample(others, self.count // 2 - 1)})
 
     async def _cut_one_way(self, victim: int) -> None:
@@ -271,6 +291,60 @@ class Campaign:
     async def _slow_disk(self, victim: int) -> None:
         self._cluster.disk_speeds[victim].delay_s = self.random.choice((0.005, 0.03, 0.15, 0.8))
 
+    async def _full_disk(self, victim: int) -> None:
+        self._cluster.disks[victim].capacity_bytes = 0
+
+    async def _transfer(self, victim: int) -> None:
+        self._operate(lambda node: node.transfer(victim, timeout_s=ADMIN_TIMEOUT_S))
+
+    async def _join(self, _: int) -> None:
+        if len(self.ids) < self.count + JOINS:
+            node_id = self.ids[-1] + 1
+            self._cluster.format(node_id)
+            self.ids.append(node_id)
+            await self._start(node_id)
+            self._operate(lambda node: self._change(node, node_id, votes=False))
+
+    async def _demote(self, victim: int) -> None:
+        self._operate(lambda node: self._change(node, victim, votes=False))
+
+    async def _promote(self, victim: int) -> None:
+        self._operate(lambda node: self._change(node, victim, votes=True))
+
+    def _operate(self, work: Callable[[Node], Awaitable[None]]) -> None:
+        """An operator asks some node for something, and is content with whatever comes of it."""
+        node_id = self.random.choice(self.ids)
+
+        async def operate() -> None:
+            if node_id in self._cluster.nodes:
+                try:
+                    await self._cluster.while_up(node_id, lambda: work(self._cluster.nodes[node_id]))
+                    self.events["change done"] += 1
+                except (NotDone, OutcomeUnknown) as error:
+                    self.events[f"change not done: {getattr(error, 'reason', 'unknown')}"] += 1
+
+        self._cluster.nursery.start_soon(operate)
+
+    async def _change(self, node: Node, node_id: int, *, votes: bool) -> None:
+        """Make a node a voter, or a learner, whether it is a member already or not."""
+        view = await node.cluster(timeout_s=ADMIN_TIMEOUT_S)
+        members = {one.node_id: Member(one.node_id, one.incarnation, one.peer, one.url) for one in view.members}
+        voters = {one.node_id for one in view.members if one.role == "voter"}
+        if node_id not in members:
+            if node_id not in self._cluster.nodes:
+                return
+            members[node_id] = self._cluster.member(node_id)
+            votes = False  # only somebody who has caught up
+        wanted = (voters | {node_id}) if votes else (voters - {node_id})
+        if len(wanted) < 2 or (wanted == voters and len(members) == len(view.members)):
+            return
+        await node.reconfigure(
+            view.configuration_index,
+            tuple(members[one] for one in sorted(members)),
+            tuple(sorted(wanted)),
+            timeout_s=ADMIN_TIMEOUT_S,
+        )
+
     async def _lose_link(self, victim: int) -> None:
         for node_id, node in self._cluster.nodes.items():
             if node_id != victim:
@@ -285,9 +359,9 @@ class Campaign:
         await self._start(victim)
 
     async def _power_cut_of_all(self, _: int) -> None:
-        for victim in range(1, self.count + 1):
+        for victim in self.ids:
             await self._power_cut(victim)
-        for victim in range(1, self.count + 1):
+        for victim in self.ids:
             await self._start(victim)
 
     async def _stop(self, victim: int) -> None:
@@ -295,9 +369,10 @@ class Campaign:
             await self._cluster.stop(victim)
 
     async def _start(self, _: int) -> None:
-        for node_id in range(1, self.count + 1):
+        for node_id in self.ids:
             if node_id not in self._cluster.nodes:
                 self._cluster.disk_speeds[node_id].delay_s = 0.0
+                self._cluster.disks[node_id].capacity_bytes = None
                 node = await self._cluster.start(node_id)
                 if node.status().term < self.promises.terms.get(node_id, 0):
                     raise Violation(
@@ -311,6 +386,8 @@ class Campaign:
             link.extra_s = 0.0
         for speed in self._cluster.disk_speeds.values():
             speed.delay_s = 0.0
+        for disk in self._cluster.disks.values():
+            disk.capacity_bytes = None
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -321,10 +398,26 @@ class Campaign:
         await self._start(0)
         await trio.sleep(REST_S)
         try:
+            await self._make_all_voters()
             await self._cluster.settled()
         except trio.TooSlowError as error:
             status = [node.status() for node in self._cluster.nodes.values()]
             raise Violation(f"no recovery: the cluster does not come to rest: {status}") from error
+
+    async def _make_all_voters(self) -> None:
+        """Whoever has joined, or was demoted, is a voter in the end: every change of the group can be undone."""
+        with trio.fail_after(30):
+            while True:
+                try:
+                    leader = await self._cluster.leader()
+                    view = await leader.cluster(timeout_s=ADMIN_TIMEOUT_S)
+                    voters = [one.node_id for one in view.members if one.role == "voter"]
+                    if voters == sorted(self.ids):
+                        return
+                    missing = next(node_id for node_id in self.ids if node_id not in voters)
+                    await self._change(leader, missing, votes=True)
+                except (NotDone, OutcomeUnknown):
+                    await trio.sleep(0.1)
 
     async def _judge(self) -> None:
         for node_id in self._cluster.nodes:

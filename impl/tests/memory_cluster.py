@@ -22,7 +22,7 @@ seed gives the same messages at the same times, byte by byte.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,17 @@ from impl.chat.service import OutcomeUnknown
 from impl.config import NodeConfig
 from impl.network.wire import FrameReader, Hello, WireMessage, encode
 from impl.node import Node
+from impl.node.node import RUN_ID_BITS
+from impl.raft.configuration import founding
+from impl.raft.messages import Base, Member
+from impl.storage.formatting import format_directory
+from impl.storage.identity import Identity
 from impl.storage.simulated_disk import SimulatedDisk
+
+MAX_NODES = 9
+
+SEGMENT_BYTES = 64 * 1024
+"""Of the first segment; small, because simulated disks copy what is written."""
 
 TEARABLE_JOURNAL_BYTES = 4_000_000
 """SQLite copies its journal into the database when it holds 1000 pages of 4 KiB; a shorter one was never copied, so a
@@ -130,40 +140,56 @@ class Port:
         self._cluster = cluster
         self._node_id = node_id
 
+    def set_peers(self, peers: Mapping[int, tuple[str, int]]) -> None:
+        self._cluster.peers[self._node_id] = set(peers)
+
     def send(self, message: WireMessage) -> bool:
         frame = encode(message)
+        self._cluster.frames.append(frame)
         if self._cluster.observe_send is not None:
             self._cluster.observe_send(self._node_id, message, frame)
         receiver = self._cluster.nodes.get(message.target)
-        if receiver is None:
-            return False  # nobody listens there: a real link would be down
+        if receiver is None or not self._cluster.knows(self._node_id, message.target):
+            return False  # nobody listens there, or nobody knows where: a real link would be down
         self._cluster.links[self._node_id, message.target].send(receiver, frame)
         return True
 
 
 class MemoryCluster:
-    """Up to nine nodes, their links and their disks. Links are cut by adding ``(source, target)`` to ``cuts``."""
+    """``count`` founding members and whoever joins them, their links and their disks. Links are cut by adding
+    ``(source, target)`` to ``cuts``. ``settings`` go into every node's configuration."""
 
     nursery: trio.Nursery
 
     def __init__(
-        self, folder: Path, count: int, seed: int, node_class: type[Node] = Node, weather: Weather = CALM
+        self,
+        folder: Path,
+        count: int,
+        seed: int,
+        node_class: type[Node] = Node,
+        weather: Weather = CALM,
+        **settings: Any,
     ) -> None:
+        self.settings = settings
         self.folder = folder
         self.count = count
         self.random = Random(seed)
         self.node_class = node_class
         self.weather = weather
         self.nodes: dict[int, Node] = {}
-        self.disks = {node_id: SimulatedDisk(node_id) for node_id in range(1, count + 1)}
-        self.disk_speeds = {node_id: InPlace() for node_id in range(1, count + 1)}
+        self.disks = {node_id: SimulatedDisk(node_id) for node_id in range(1, MAX_NODES + 1)}
+        self.disk_speeds = {node_id: InPlace() for node_id in range(1, MAX_NODES + 1)}
         self.cuts: set[tuple[int, int]] = set()
         self.links = {
             (source, target): Link(self, source, target, Random(f"{seed} {source} {target}"))
-            for source in range(1, count + 1)
-            for target in range(1, count + 1)
+            for source in range(1, MAX_NODES + 1)
+            for target in range(1, MAX_NODES + 1)
             if source != target
         }
+        self.peers: dict[int, set[int]] = {}
+        """Whom each node keeps a stream to."""
+        self.frames: list[bytes] = []
+        """All that was sent."""
         self.observe_send: Callable[[int, WireMessage, bytes], None] | None = None
         self.observe_stamp: Callable[[int], None] | None = None
         """Called with the node's id when it stamps a write, between its arrival and its proposal."""
@@ -179,10 +205,41 @@ class MemoryCluster:
             data_dir=Path(f"/node-{node_id}"),
             http="127.0.0.1:1",
             peer="127.0.0.1:2",
-            peers=dict.fromkeys(members, "127.0.0.1:2"),
+            peers=dict.fromkeys(members, "127.0.0.1:2") if node_id <= self.count else {},
+            advertise_url=f"http://node-{node_id}",
             peer_urls={member: f"http://node-{member}" for member in members},
             check_invariants=True,
+            **self.settings,
         )
+
+    def knows(self, source: int, target: int) -> bool:
+        """Whether a node has a stream to another: as a peer, or back to one that has a stream to it."""
+        return target in self.peers.get(source, ()) or source in self.peers.get(target, ())
+
+    def format(self, node_id: int) -> None:
+        """Make a node's disk ready: that of a founding member, or of one that is to be added."""
+        founding_base = Base(configuration=founding(tuple(range(1, self.count + 1))))
+        joins = node_id > self.count
+        incarnation = self.random.getrandbits(62) + 2 if joins else 1
+        identity = Identity("memory", node_id, incarnation=incarnation)
+        format_directory(
+            self.disks[node_id],
+            self.config(node_id).data_dir,
+            identity,
+            Base() if joins else founding_base,
+            segment_bytes=SEGMENT_BYTES,
+        )
+
+    def wipe(self, node_id: int) -> None:
+        """A node that is down loses its disk."""
+        self.disks[node_id] = SimulatedDisk(self.random.getrandbits(32))
+        for file in self.folder.glob(f"node-{node_id}.db*"):
+            file.unlink()
+
+    def member(self, node_id: int) -> Member:
+        """A node that runs, as a change of the group names it."""
+        status = self.nodes[node_id].status()
+        return Member(node_id, status.incarnation, "127.0.0.1:2", status.url)
 
     async def start(self, node_id: int) -> Node:
         def clock_ms() -> int:
@@ -197,8 +254,9 @@ class MemoryCluster:
             clock_ms=clock_ms,
             database=self._database(node_id),
             run_blocking=self.disk_speeds[node_id],
+            run_id=self.random.getrandbits(RUN_ID_BITS),  # it travels with forwarded commands
+            monotonic_ms=lambda: int(trio.current_time() * 1000),
         )
-        node.incarnation = f"{self.random.getrandbits(64):016x}"  # it travels with forwarded commands
         scope = trio.CancelScope()
         ended = trio.Event()
 
@@ -248,12 +306,16 @@ class MemoryCluster:
 
     async def request(self, node_id: int, command: Command, timeout_s: float) -> Reply:
         """One command through one node, as a client sees it: when the node ends, the outcome is unknown."""
+        return await self.while_up(node_id, lambda: self.nodes[node_id].execute(command, timeout_s=timeout_s))
+
+    async def while_up(self, node_id: int, work: Callable[[], Awaitable[T]]) -> T:
+        """Ask a node for something; when it ends meanwhile, the outcome is unknown."""
         scope = trio.CancelScope()
         requests = self._requests[node_id]
         requests.add(scope)
         try:
             with scope:
-                return await self.nodes[node_id].execute(command, timeout_s=timeout_s)
+                return await work()
         finally:
             requests.discard(scope)
         raise OutcomeUnknown("the node has ended")
@@ -279,7 +341,7 @@ class MemoryCluster:
 
     def digests(self) -> dict[int, str]:
         """What each node's state machine holds, in 64 hex digits."""
-        return {node_id: node._machine.digest() for node_id, node in sorted(self.nodes.items())}
+        return {node_id: node._applying.machine.digest() for node_id, node in sorted(self.nodes.items())}
 
     def isolate(self, node_id: int) -> None:
         self.part({node_id})
@@ -295,6 +357,7 @@ class MemoryCluster:
             for link in self.links.values():
                 nursery.start_soon(link.run)
             for node_id in range(1, self.count + 1):
+                self.format(node_id)
                 await self.start(node_id)
             yield self
             nursery.cancel_scope.cancel()

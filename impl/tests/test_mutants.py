@@ -79,12 +79,12 @@ def test_the_campaign_sees_it(mutant: Mutant) -> None:
 def test_mutants_are_distinct_and_apply() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     with pytest.raises(ValueError, match="not once"):
-        build(Mutant("stale", "this text is not in the node", "", "", 0))
+        build(Mutant("stale", "driver", "this text is not in the driver", "", "", 0))
 
 
 def test_rebuilt_node_without_a_bug_behaves(tmp_path: Path) -> None:
     """The machinery of the mutants breaks nothing by itself."""
-    node_class = build(Mutant("none", "MAX_INBOX = 4096", "MAX_INBOX = 4096", "", 0))
+    node_class = build(Mutant("none", "driver", "MAX_INBOX = 4096", "MAX_INBOX = 4096", "", 0))
     assert node_class is not Node
     assert caught_by_campaign(node_class, 1) is None
     for name in SCENARIOS:

@@ -14,7 +14,7 @@ from impl.chat.commands import (
     Send,
 )
 from impl.chat.service import NotDone, OutcomeUnknown
-from impl.node import MAX_OPEN_REQUESTS
+from impl.node.requests import MAX_OPEN_REQUESTS
 from impl.storage.errors import StorageFailed
 from impl.tests.memory_cluster import MemoryCluster, ask, virtually
 from impl.tests.scenarios import make_chat, texts
@@ -145,7 +145,7 @@ async def test_too_many_open_requests_are_refused_as_not_done(
 ) -> None:
     async with MemoryCluster(tmp_path, 1, seed=8).running() as cluster:
         node = await cluster.leader()
-        node._open_requests = MAX_OPEN_REQUESTS
+        node._requests._open = MAX_OPEN_REQUESTS
         with pytest.raises(NotDone, match="in progress"):
             await ask(node, CreateUser("t", "ann"))
 

@@ -26,7 +26,9 @@ from hypothesis.stateful import (
 
 from impl.chat import commands, snowflake
 from impl.chat.commands import Rejected, Reply, Send, Unchanged
+from impl.chat.snapshot import PreparedState, prepare_state
 from impl.chat.state_machine import ChatStateMachine, FirstAnswer, Progress
+from impl.storage.disk import Disk
 from model_checks.chat_conformance import IMPL_REPLIES, NO_OP, Divergence, Lockstep, Step, same, to_impl, to_spec
 from spec import chat as spec
 
@@ -38,6 +40,13 @@ UNKNOWN_IDS = (0, 1, -1, 2**63, 2**64 - 1)
 STEPS_BACK_MS = (0, 0, 0, 1, 4)
 PAUSES_MS = (1, 5, spec.RETENTION_MS - 1, spec.RETENTION_MS, spec.RETENTION_MS + 1)
 FIRST_STAMP_MS = 1_000
+
+MOVES_MAX = 2
+"""Snapshots moved per program: each makes a database anew."""
+
+
+MEMORY_FOLDER = Path("/dev/shm")
+"""Where there is one, the databases live in memory: no power is cut here, so nothing needs to wait for a disk."""
 
 txn_ids = st.sampled_from(TXN_IDS)
 slots = st.integers(0, 7)
@@ -66,13 +75,14 @@ class ChatLockstep(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = tempfile.TemporaryDirectory()
+        self.directory = tempfile.TemporaryDirectory(dir=MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None)
         self.path = Path(self.directory.name) / "chat.db"
         self.lockstep = Lockstep(self.machine_type.open(self.path))
         self.ahead = spec.initial()  # the specification after the queued steps
         self.queue: list[Step] = []
         self.written: list[spec.Write] = []
         self.now_ms = FIRST_STAMP_MS
+        self.moves = 0
 
     def teardown(self) -> None:
         try:
@@ -175,6 +185,20 @@ class ChatLockstep(RuleBasedStateMachine):
         self.lockstep.machine.close()
         self.lockstep.machine = self.machine_type.open(self.path)
 
+    @precondition(lambda self: self.lockstep.last_index > 0 and self.moves < MOVES_MAX)
+    @rule()
+    def move_to_another_replica(self) -> None:
+        """A node that has nothing gets a snapshot, and goes on in the place of this one."""
+        with self.lockstep.machine.open_snapshot() as snapshot:
+            blocks = list(snapshot.blocks())
+        self.lockstep.machine.close()
+        self.moves += 1
+        self.path = self.path.with_name(f"moved-{self.moves}.db")
+        machine = self.lockstep.machine = self.machine_type.open(self.path)
+        machine.install(prepare_state(self.path, blocks, machine.origin))
+        self.lockstep.compare_states()
+        self.reached.add("a snapshot installed")
+
     @rule(actor=slots, chat=slots, after=st.integers(-1, 6), limit=st.integers(-1, 4))
     def read_messages(self, actor: int, chat: int, after: int, limit: int) -> None:
         self.lockstep.ask(spec.ReadMessages(self.actor(actor), self.chat(chat), after, limit))
@@ -214,6 +238,7 @@ SUCCESSES = {
     "NoneType": ("NoneType",),
 }
 TO_BE_REACHED = {
+    "a snapshot installed",
     "a first answer given again",
     "an answer expired",
     "an expired answer not yet deleted",
@@ -363,7 +388,22 @@ class LogTimeNotSaved(ChatStateMachine):
         self.database.conn.execute("UPDATE progress SET time_ms = 0")
 
 
+class SnapshotWithoutAnswers(ChatStateMachine):
+    def install(self, prepared: PreparedState, disk: Disk | None = None) -> None:
+        super().install(prepared, disk)
+        self.database.conn.execute("DELETE FROM answers")
+        self.database.conn.commit()
+
+
+class SnapshotWithoutLogTime(ChatStateMachine):
+    def install(self, prepared: PreparedState, disk: Disk | None = None) -> None:
+        super().install(prepared, disk)
+        self._progress.time_ms = 0
+
+
 MUTANTS = (
+    SnapshotWithoutAnswers,
+    SnapshotWithoutLogTime,
     NoDedupe,
     RejectionsNotRemembered,
     ReuseNotNoticed,

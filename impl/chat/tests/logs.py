@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import msgspec
 
 from impl.chat.commands import CreateChat, CreateUser, Join, Leave, Send, Write, encode_command
+from impl.chat.logical_state import RETENTION_MS
 from impl.chat.snowflake import TIME_SHIFT
-from impl.chat.state_machine import RETENTION_MS, ChatStateMachine
+from impl.chat.state_machine import ChatStateMachine
 from impl.raft.messages import Entry
 
 

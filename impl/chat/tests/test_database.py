@@ -234,7 +234,7 @@ def test_the_settings_are_those_that_were_reasoned_about(tmp_path: Path) -> None
     assert settings == {
         "journal_mode": "wal",
         "synchronous": 1,
-        "locking_mode": "exclusive",
+        "locking_mode": "normal",
         "application_id": database.APPLICATION_ID,
         "user_version": DATABASE_VERSION,
     }
@@ -248,7 +248,7 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     connection.execute(f"PRAGMA user_version = {DATABASE_VERSION + 1}")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StateUnusable, match="database version 2, this release knows versions up to 1: run"):
+    with pytest.raises(StateUnusable, match="database version 3, this release knows versions up to 2: run"):
         ChatStateMachine.open(path)
     assert path.read_bytes() == before
 
@@ -267,7 +267,7 @@ def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
     path.write_bytes(b"these are not the rows you are looking for" * 50)
-    with pytest.raises(StateUnusable, match="the node rebuilds it from its log"):
+    with pytest.raises(StateUnusable, match="the node rebuilds it from its newest snapshot and its log"):
         ChatStateMachine.open(path)
     assert path.read_bytes().startswith(b"these are not")
 
@@ -278,12 +278,11 @@ def test_a_database_without_its_applied_index_is_refused(tmp_path: Path) -> None
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("DELETE FROM progress")
     connection.close()
-    with pytest.raises(StateUnusable, match=r"how far the log is applied is missing.*rebuilds it from its log"):
+    with pytest.raises(StateUnusable, match=r"how far the log is applied is missing.*from its newest snapshot"):
         ChatStateMachine.open(path)
 
 
-def test_a_file_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 0.0)
+def test_a_file_in_use_is_refused(tmp_path: Path) -> None:
     machine = ChatStateMachine.open(tmp_path / "chat.db")
     with pytest.raises(StateUnusable, match="in use by another process"):
         ChatStateMachine.open(tmp_path / "chat.db")

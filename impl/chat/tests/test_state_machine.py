@@ -34,10 +34,10 @@ from impl.chat.commands import (
     Write,
     encode_command,
 )
+from impl.chat.logical_state import RETENTION_MS
 from impl.chat.snowflake import ID_MAX
 from impl.chat.state_machine import (
     PURGED_PER_ENTRY,
-    RETENTION_MS,
     ChatStateMachine,
     OutOfOrder,
     StateMachineStatistics,
@@ -290,6 +290,12 @@ def test_statistics_count_what_was_applied(machine: ChatStateMachine) -> None:
         entries=6,
         repeated_answers=1,
         rejections=1,
+        snapshots=0,
+        snapshots_abandoned=0,
+        installs=0,
+        open_snapshots=0,
+        durable_index=0,
+        wal_bytes=0,
         database_bytes=statistics.database_bytes,
     )
     assert statistics.database_bytes > 0

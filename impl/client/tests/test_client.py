@@ -288,7 +288,9 @@ async def test_a_client_for_another_user_shares_the_way(autojump_clock: MockCloc
 STATUS = {
     "cluster": "test",
     "node_id": 2,
-    "incarnation": "first",
+    "run_id": "first",
+    "incarnation": "1",
+    "membership": "voter",
     "role": "leader",
     "term": 7,
     "leader_id": 2,
@@ -296,6 +298,9 @@ STATUS = {
     "commit_index": 3,
     "applied_index": 2,
     "last_index": 4,
+    "configuration_index": 0,
+    "peer": "127.0.0.1:9102",
+    "url": B,
     "peers": {"1": A, "2": B},
 }
 

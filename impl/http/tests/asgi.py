@@ -107,6 +107,11 @@ def check_described(operation: Operation | None, answer: Answer) -> None:
     elif operation is not None:
         if answer.status != operation.status:
             raise NotDescribed(f"{operation.endpoint} is described to answer {operation.status}, not {answer.status}")
+        found = answer.headers.get("content-type", "").partition(";")[0]
+        if found != operation.media_type:
+            raise NotDescribed(f"{operation.endpoint} is described to answer {operation.media_type}, not {found}")
+        if not operation.responses:
+            return
         errors = []
         for model in operation.responses:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
@@ -270,7 +271,33 @@ async def test_a_reply_to_another_command_is_a_bug() -> None:
 
 async def test_not_ready_without_a_leader() -> None:
     service = FakeService()
-    service.current = type(STATUS)("test", 2, "first", "candidate", 8, 0, "", 0, 0, 0, {})
+    service.current = msgspec.structs.replace(STATUS, role="candidate", leader_id=0, leader_url="")
     answer = await call(create_app(service), "GET", "/readyz", user=None)
     assert (answer.status, answer.json["type"]) == (503, "urn:telegraft:problem:not-ready")
     assert answer.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/v1/chats/9/messages?after=1&limits=5", "limits"),
+        ("/v1/chats/9/members?after=1", "after"),
+        ("/v1/status?consistency=stale", "consistency"),
+        ("/v1/chats/9/messages?after=1&after=2", "after"),
+    ],
+)
+async def test_a_parameter_that_is_not_known_or_there_twice_is_named(path: str, named: str) -> None:
+    service = FakeService()
+    answer = await call(create_app(service), "GET", path)
+    assert (answer.status, answer.json["type"]) == (400, "urn:telegraft:problem:unknown-parameter")
+    assert repr(named) in answer.json["detail"]
+    assert service.commands == []
+
+
+async def test_a_name_that_is_there_twice_in_a_body_is_refused() -> None:
+    service = FakeService()
+    body = b'{"text": "one", "text": "other"}'
+    answer = await call(create_app(service), "PUT", "/v1/chats/9/messages/t", body)
+    assert (answer.status, answer.json["type"]) == (400, "urn:telegraft:problem:malformed-json")
+    assert "'text'" in answer.json["detail"]
+    assert service.commands == []

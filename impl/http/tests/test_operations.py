@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,9 @@ from impl.http.limits import PAGE_DEFAULT_ITEMS, TEXT_MAX_CHARACTERS
 from impl.http.routes import OPERATIONS
 from impl.http.tests.asgi import Answer, NotDescribed, call, check_described
 from impl.http.tests.fake_service import MESSAGE_ID, STATUS, FakeService
+
+OF_THE_GROUP = {"cluster", "change_cluster", "transfer_leadership", "download_snapshot", "metrics"}
+"""In ``test_cluster_operations``."""
 
 TXN = {"Idempotency-Key": "t-1"}
 
@@ -135,7 +139,7 @@ async def test_a_request_becomes_a_command_and_its_reply_a_body(
 
 def test_every_operation_of_the_service_is_covered_above() -> None:
     covered = {name for name, *_ in SUCCESSES}
-    assert covered | {"status", "livez", "readyz"} == {o.endpoint for o in OPERATIONS}
+    assert covered | {"status", "livez", "readyz"} == {o.endpoint for o in OPERATIONS} - OF_THE_GROUP
 
 
 async def test_ids_at_the_end_of_64_bits_pass_as_strings() -> None:
@@ -201,7 +205,8 @@ async def test_a_body_in_pieces_is_one_body() -> None:
 async def test_status_tells_all_that_the_node_knows() -> None:
     answer = await call(create_app(FakeService()), "GET", "/v1/status", user=None)
     fields = {field: getattr(STATUS, field) for field in STATUS.__struct_fields__}
-    assert answer.json == fields | {"peers": {str(node): url for node, url in STATUS.peers.items()}}
+    as_text = {"peers": {str(node): url for node, url in STATUS.peers.items()}, "incarnation": str(STATUS.incarnation)}
+    assert answer.json == fields | as_text
 
 
 async def test_health() -> None:
@@ -222,7 +227,7 @@ async def test_every_response_says_where_the_leader_is() -> None:
 
 async def test_no_leader_no_leader_headers() -> None:
     service = FakeService()
-    service.current = type(STATUS)("test", 2, "first", "candidate", 8, 0, "", 0, 0, 0, {})
+    service.current = msgspec.structs.replace(STATUS, role="candidate", leader_id=0, leader_url="")
     answer = await call(create_app(service), "GET", "/livez")
     assert "telegraft-leader" not in answer.headers
     assert "telegraft-leader-id" not in answer.headers
@@ -260,3 +265,20 @@ def test_the_check_of_the_description_notices_a_wrong_answer(answer: Answer) -> 
     send = next(o for o in OPERATIONS if o.endpoint == "send")
     with pytest.raises((NotDescribed, ValueError)):
         check_described(send, answer)
+
+
+@pytest.mark.parametrize("path", ["/v1/chats/9/messages", "/v1/chats/9/members", "/v1/users/me/chats"])
+@pytest.mark.parametrize("consistency", ["linearizable", "lease", "stale"])
+async def test_a_read_says_how_recent_it_must_be(path: str, consistency: str) -> None:
+    service = FakeService()
+    answer = await call(create_app(service), "GET", f"{path}?consistency={consistency}")
+    assert (answer.status, service.consistencies) == (200, [consistency])
+
+
+@pytest.mark.parametrize("path", ["/v1/chats/9/messages", "/v1/chats/9/members", "/v1/users/me/chats"])
+async def test_a_read_is_linearizable_unless_it_says_otherwise(path: str) -> None:
+    service = FakeService()
+    await call(create_app(service), "GET", path)
+    assert service.consistencies == ["linearizable"]
+    answer = await call(create_app(service), "GET", f"{path}?consistency=eventual")
+    assert (answer.status, answer.json["errors"][0]["field"]) == (422, "consistency")

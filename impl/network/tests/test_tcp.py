@@ -56,16 +56,18 @@ class End:
         peers: dict[int, int],
         host: str = "127.0.0.1",
         deliver: Callable[[WireMessage], Awaitable[None]] | None = None,
+        known: dict[int, tuple[str, int]] | None = None,
     ) -> None:
         self.sink, self.received = trio.open_memory_channel[WireMessage](1000)
         self.lost: list[int] = []
         self.network = TcpNetwork(
-            Identity("tea", node_id, f"incarnation-{node_id}"),
+            Identity("tea", node_id, f"run-{node_id}", f"127.0.0.1:{port}"),
             ("127.0.0.1", port),
             {peer: (host, at) for peer, at in peers.items()},
             deliver or self.sink.send,
             self.lost.append,
             Random(node_id),
+            known,
         )
 
     async def send_when_up(self, message: WireMessage) -> None:
@@ -136,7 +138,10 @@ async def test_a_queue_that_overflows_drops_and_says_so() -> None:
         (Hello(WIRE_VERSION, "coffee", 1, 2, "x"), "another cluster"),
         (Hello(WIRE_VERSION, "tea", 1, 3, "x"), "another target"),
         (Hello(WIRE_VERSION + 1, "tea", 1, 2, "x"), "another version"),
-        (Hello(WIRE_VERSION, "tea", 7, 2, "x"), "no member"),
+        (Hello(WIRE_VERSION, "tea", 7, 2, "x"), "no address to answer at"),
+        (Hello(WIRE_VERSION, "tea", 7, 2, "x", "nowhere"), "no address that can be"),
+        (Hello(WIRE_VERSION, "tea", 2, 2, "x", "127.0.0.1:1"), "this very node"),
+        (Hello(WIRE_VERSION, "tea", 5000, 2, "x", "127.0.0.1:1"), "an id that no node can have"),
         (reply(1), "no hello"),
     ],
 )
@@ -152,6 +157,83 @@ async def test_strangers_are_turned_away(first: WireMessage | Hello, why: str) -
                 with suppress(trio.BrokenResourceError):  # reset rather than closed: turned away as well
                     assert await stream.receive_some(1) == b""
         assert two.received.statistics().current_buffer_used == 0, why
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stranger_is_heard_and_answered_for_as_long_as_its_stream_lasts() -> None:
+    ports = {1: await free_port(), 2: await free_port()}
+    one, two = End(1, ports[1], {2: ports[2]}), End(2, ports[2], {})  # 2 has never heard of 1
+    async with trio.open_nursery() as nursery:
+        await nursery.start(two.network.run)
+        assert two.network.send(reply(0, 2, 1)) is False
+        async with trio.open_nursery() as mortal:
+            await mortal.start(one.network.run)
+            await one.send_when_up(reply(1))
+            with trio.fail_after(5):
+                assert await two.received.receive() == reply(1)
+                await two.send_when_up(reply(2, 2, 1))
+                assert await one.received.receive() == reply(2, 2, 1)
+            mortal.cancel_scope.cancel()
+        with trio.fail_after(5):
+            while two.network.statistics().links:
+                await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_configured_address_goes_before_what_a_stranger_says() -> None:
+    ports = {1: await free_port(), 2: await free_port(), 3: await free_port()}
+    two = End(2, ports[2], {}, known={1: ("127.0.0.1", ports[3])})
+    one = End(1, ports[1], {2: ports[2]})
+    one_behind_a_proxy = End(1, ports[3], {2: await free_port()})  # hears 2, and has no way to it
+    async with trio.open_nursery() as nursery:
+        for end in (one, two, one_behind_a_proxy):
+            await nursery.start(end.network.run)
+        await one.send_when_up(reply(1))
+        with trio.fail_after(5):
+            await two.received.receive()
+            await two.send_when_up(reply(2, 2, 1))
+            assert await one_behind_a_proxy.received.receive() == reply(2, 2, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_strangers_beyond_the_bound_push_out_the_earliest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("impl.network.tcp.MAX_STRANGERS", 2)
+    port = await free_port()
+    two = End(2, port, {1: await free_port()})
+    async with trio.open_nursery() as nursery, AsyncExitStack() as streams:
+        await nursery.start(two.network.run)
+        for source in (5, 6, 7):
+            stream = await streams.enter_async_context(await dial(port))
+            await stream.send_all(encode(Hello(WIRE_VERSION, "tea", source, 2, "x", "127.0.0.1:1")))
+            with trio.fail_after(5):
+                while source not in two.network.statistics().links:
+                    await trio.sleep(0.005)
+        assert set(two.network.statistics().links) == {1, 6, 7}
+        nursery.cancel_scope.cancel()
+
+
+async def test_peers_come_go_and_move() -> None:
+    ports = {number: await free_port() for number in (1, 2, 3)}
+    one, two, moved = End(1, ports[1], {2: ports[2]}), End(2, ports[2], {1: ports[1]}), End(2, ports[3], {1: ports[1]})
+    async with trio.open_nursery() as nursery:
+        for end in (one, two, moved):
+            await nursery.start(end.network.run)
+        await one.send_when_up(reply(1))
+        with trio.fail_after(5):
+            assert await two.received.receive() == reply(1)
+        one.network.set_peers({2: ("127.0.0.1", ports[3])})
+        await one.send_when_up(reply(2))
+        with trio.fail_after(5):
+            assert await moved.received.receive() == reply(2)
+        statistics = one.network.statistics().links[2]
+        assert (statistics.connections, statistics.sent_messages) == (1, 1)
+        two.network.set_peers({})
+        moved.network.set_peers({})
+        one.network.set_peers({})
+        with trio.fail_after(5):
+            while any(end.network.statistics().links for end in (one, two, moved)):
+                await trio.sleep(0.005)
+        assert one.network.send(reply(3)) is False
         nursery.cancel_scope.cancel()
 
 

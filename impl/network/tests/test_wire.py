@@ -31,7 +31,7 @@ EXAMPLES: list[WireMessage | Hello] = [
     RequestVoteResponse(0, 2, 1, term=7, round=8, granted=True, pre_vote=True),
     AppendEntries(0, 1, 2, 7, 4, 6, (Entry(5, 6, b""), Entry(6, 7, b"\x00payload")), 4, 12),
     AppendEntriesResponse(0, 2, 1, 7, True, 6, 0, 0, 12),
-    Forward(0, 1, 2, "abc", 9, b"command", 1500),
+    Forward(0, 1, 2, "abc", 9, 0, b"command", 1500),
     ForwardReply(0, 2, 1, "abc", 9, "not-done", reason="not-leader", detail="words"),
 ]
 
@@ -54,7 +54,7 @@ def test_pieces_of_any_size_give_the_same_messages(cuts: list[int]) -> None:
 
 def test_the_bytes_of_a_vote_request_are_these() -> None:
     """Other releases read these bytes: a change here needs a new WIRE_VERSION."""
-    assert encode(EXAMPLES[1]).hex() == "000000099d56cfca9801000102070506c3"
+    assert encode(EXAMPLES[1]).hex() == "0000000a136f26f49901000102070506c3c2"
 
 
 @given(position=st.integers(0), bit=st.integers(0, 7), which=st.sampled_from(range(len(EXAMPLES))))
@@ -75,7 +75,7 @@ def test_an_enormous_length_is_refused_before_anything_is_allocated() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"\x92\x63\x01", b"\x9a\x01\x00\x01\x02\x07\x05\x06\xc3\xc3" + b"\x91" * 100_000 + b"\x00"],
+    [b"\x92\x63\x01", b"\x9b\x01\x00\x01\x02\x07\x05\x06\xc3\xc2\xc3" + b"\x91" * 100_000 + b"\x00"],
     ids=["unknown tag", "nested too deeply"],
 )
 def test_what_is_no_message_is_refused(body: bytes) -> None:

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import argparse
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from impl.raft.configuration import configuration_of
 from impl.raft.core import Core
-from impl.raft.tests.world import Violation, World
+from impl.raft.messages import AppendEntries, Configuration
+from impl.raft.tests.world import DRIFT, LEASE_SHARE, TICK_MS, Violation, World
 
 STEPS = 700
 """Actions per run: several elections, crashes and cuts at the rates below."""
@@ -61,6 +63,16 @@ class Climate:
     halve: float
     heal: float
     lose_all: float  # everything in flight on all links
+    store: float  # the driver puts a received piece of a snapshot away
+    compact: float
+    transfer: float
+    full: float  # a disk is full, or has room again
+    damage: float  # of a snapshot that is being received
+    change: float  # of the group: whatever is possible and sensible
+    mend: float  # of the group: who lost its memory goes, who is missing comes back
+    join: float
+    wipe: float
+    pause: float  # a member's disk hangs, or goes on
 
 
 def draw_climate(chance: random.Random) -> Climate:
@@ -91,6 +103,16 @@ def draw_climate(chance: random.Random) -> Climate:
         halve=sometimes(1),
         heal=chance.choice([0.5, 1, 3]),
         lose_all=sometimes(1, 0.3),
+        store=chance.choice([5, 20, 40]),
+        compact=sometimes(3),
+        transfer=sometimes(2, 0.4),
+        full=sometimes(0.6, 0.3),
+        damage=sometimes(1, 0.3),
+        change=0.0,
+        mend=0.0,
+        join=0.0,
+        wipe=0.0,
+        pause=sometimes(0.6, 0.3),
     )
 
 
@@ -108,14 +130,24 @@ class Campaign:
         self.world = World(
             nodes,
             core_class,
-            election_ticks=self.chance.choice([3, 4, 6]),
+            election_ticks=self.election_ticks(),
             heartbeat_ticks=1,
             max_entries_per_append=self.chance.choice([1, 2, 5, 256]),
             max_append_bytes=self.chance.choice([40, 512 * 1024]),
             max_in_flight_appends=self.chance.choice([1, 3, 64]),
             max_uncommitted_entries=self.chance.choice([6, 4096]),
+            max_in_flight_bytes=self.chance.choice([40, 8 * 1024 * 1024]),
+            snapshot_chunk_bytes=self.chance.choice([10, 30, 1024]),
+            lease_ms=self.lease_ms(),
+            priorities=tuple(self.chance.choice([1, 2, 2]) for _ in range(nodes)),
         )
         self.leader_ticks = 0
+
+    def election_ticks(self) -> int:
+        return self.chance.choice([3, 4, 6])
+
+    def lease_ms(self) -> int:
+        return 0
 
     def run(self) -> World:
         world, climate = self.world, self.climate
@@ -176,7 +208,7 @@ class Campaign:
         world = self.world
         leader = world.leader()
         others = [node_id for node_id, member in world.members.items() if member.up and node_id != leader]
-        quorum = world.size // 2 + 1
+        quorum = len(world.members) // 2 + 1
         if len(others) < quorum:
             return
         if leader and self.chance.random() < 0.7:
@@ -254,7 +286,7 @@ class Campaign:
             self.world.restart(self.chance.choice(down))
 
     def _cut_link(self) -> None:
-        if self.world.size > 1:
+        if len(self.world.members) > 1:
             self.world.cut(*self.chance.sample(list(self.world.members), 2))
 
     def _cut_node(self) -> None:
@@ -272,6 +304,43 @@ class Campaign:
     def _lose_all(self) -> None:
         for pair in self.world.links:
             self.world.drop_all(*pair)
+
+    def _store(self) -> None:
+        waiting = [node_id for node_id, member in self.world.members.items() if member.up and member.to_store]
+        if waiting:
+            self.world.store(self.chance.choice(waiting))
+
+    def _damage(self) -> None:
+        if node := self._up():
+            self.world.damage(node)
+
+    def _compact(self) -> None:
+        node = self._up()
+        if not node:
+            return
+        member = self.world.members[node]
+        first = max(member.core.log.base.index, 1)
+        if member.applied >= first:
+            index = self.chance.choice([member.applied, self.chance.randint(first, member.applied)])
+            self.world.compact(node, index, self.chance.choice([0, 0, 1, 5]))
+
+    def _transfer(self) -> None:
+        if node := self._leader_mostly():
+            self.world.transfer(node, self.chance.choice([0, *self.world.members]))
+
+    def _full(self) -> None:
+        full = [node_id for node_id, member in self.world.members.items() if member.full]
+        if full and self.chance.random() < 0.7:
+            self.world.disk_space(self.chance.choice(full), full=False)
+        elif node := self._up():
+            self.world.disk_space(node, full=True)
+
+    def _pause(self) -> None:
+        hung = [node_id for node_id, member in self.world.members.items() if member.hung]
+        if hung and self.chance.random() < 0.7:
+            self.world.hang(self.chance.choice(hung), hung=False)
+        elif node := self._up():
+            self.world.hang(node)
 
 
 SETTLE_ELECTION_TIMEOUTS = 12
@@ -292,6 +361,7 @@ class PartialConnectivity(Campaign):
     def demand_progress(self) -> None:
         world, chance = self.world, self.chance
         world.heal()
+        world.repair_disks()
         nodes = list(world.members)
         connected = chance.sample(nodes, len(nodes) // 2 + 1)
         mode = chance.choice(["one-way", "both", "isolate", "down"])
@@ -314,7 +384,170 @@ class PartialConnectivity(Campaign):
         world.demand_steady_leader(chance, SETTLE_ELECTION_TIMEOUTS * timeout, STEADY_ELECTION_TIMEOUTS * timeout)
 
 
-CAMPAIGNS: dict[str, type[Campaign]] = {"faults": Campaign, "partial": PartialConnectivity}
+MAX_MEMBERS = 7
+"""Nodes that are there at a time, members or not."""
+
+
+class Membership(Campaign):
+    """The group changes while everything else happens, too: learners join and become voters, voters are removed and
+    replaced, disks are lost and their nodes come back as new ones.
+
+    Two things are never asked for, since no group survives them: that a majority of some configuration loses its
+    memory, and that the group shrinks to one that could not decide without those who lost theirs.
+    """
+
+    kind = "membership"
+    steps = 900
+
+    def __init__(self, seed: int, nodes: int, core_class: type[Core] = Core, verbose: bool = False) -> None:
+        super().__init__(seed, nodes, core_class, verbose)
+        chance = self.chance
+        self.climate = replace(
+            self.climate,
+            change=chance.choice([2, 6, 12]),
+            mend=chance.choice([1, 4]),
+            join=chance.choice([0.3, 1]),
+            wipe=chance.choice([0, 0.3, 0.6]),
+            calm=chance.choice([2, 6, 12]),
+            compact=chance.choice([0, 1, 4]),
+            transfer=chance.choice([0, 1, 3]),
+        )
+
+    def _groups(self) -> list[Configuration]:
+        """Whatever configuration some member goes by, or will when it starts again, or when it hears what is on its way
+        or was said long ago."""
+        world = self.world
+        groups = [world.configuration_at(len(world.committed)), world.deciding]
+        for member in world.members.values():
+            groups.append(member.core.configuration)
+            groups.extend(found for e in member.written_entries if (found := configuration_of(e)) is not None)
+        for message in [*world.history, *(message for link in world.links.values() for message in link)]:
+            if isinstance(message, AppendEntries):
+                groups.extend(found for e in message.entries if (found := configuration_of(e)) is not None)
+        return [group for group in groups if group.voters]
+
+    def _may_decide(self, group: Configuration, lost: set[int]) -> bool:
+        """Whether those who still know what the group takes them to know can decide for it."""
+        world = self.world
+        alive = {
+            named.node_id
+            for named in group.members
+            if named.node_id not in lost and world.members[named.node_id].incarnation == named.incarnation
+        }
+        return all(2 * len(alive & set(voters)) > len(voters) for voters in (group.voters, group.outgoing) if voters)
+
+    def _change(self) -> None:
+        world, chance = self.world, self.chance
+        node = self._leader_mostly()
+        if not node:
+            return
+        core = world.core(node)
+        group = core.configuration
+        lives = {
+            named.node_id for named in group.members if world.members[named.node_id].incarnation == named.incarnation
+        }
+        voters, learners = set(group.voters), set(group.learners)
+        strangers = set(world.members) - voters - learners
+        ready = sorted(learners & lives)
+        what = chance.choice(["add", "promote", "promote", "remove", "replace", "demote", "any"])
+        if what == "add" and strangers:
+            learners.add(chance.choice(sorted(strangers)))
+        elif what == "promote" and ready:
+            voters.add(chance.choice(ready))
+        elif what == "remove":
+            gone = chance.choice(sorted(voters | learners) or [0])
+            voters.discard(gone)
+            learners.discard(gone)
+        elif what == "replace" and ready and voters:
+            voters.discard(chance.choice(sorted(voters)))
+            voters.add(chance.choice(ready))
+        elif what == "demote" and voters:
+            gone = chance.choice(sorted(voters))
+            voters.discard(gone)
+            learners.add(gone)
+        elif what == "any":
+            voters = {i for i in voters | set(ready) if chance.random() < 0.7}
+        learners -= voters
+        if 2 * len(voters & lives) > len(voters) and len(voters) >= 1:
+            world.reconfigure(
+                node, voters, learners, chance.choice([None, None, None, None, 0, core.configuration_index - 1])
+            )
+
+    def _mend(self) -> None:
+        world = self.world
+        node = world.leader()
+        if not node:
+            return
+        group = world.core(node).configuration
+        lost = [n.node_id for n in group.members if world.members[n.node_id].incarnation != n.incarnation]
+        strangers = sorted(set(world.members) - {n.node_id for n in group.members})
+        if lost:
+            world.remove(node, lost[0])
+        elif group.learners:
+            world.promote(node, self.chance.choice(group.learners))
+        elif strangers:
+            world.add_learner(node, self.chance.choice(strangers))
+
+    def _join(self) -> None:
+        if len(self.world.members) < MAX_MEMBERS:
+            self.world.join(len(self.world.members) + 1)
+
+    def _wipe(self) -> None:
+        node = self.chance.choice(list(self.world.members))
+        if all(self._may_decide(group, {node}) for group in self._groups()):
+            self.world.wipe(node)
+
+
+LEASE_ELECTION_TICKS = 6
+"""Of the campaign with leases: a lease is then as long as half of that, less the drift of clocks."""
+
+
+class Leases(Membership):
+    """The same where time passes for all at nearly the same pace, and leaders may answer reads by their clocks."""
+
+    kind = "leases"
+
+    def __init__(self, seed: int, nodes: int, core_class: type[Core] = Core, verbose: bool = False) -> None:
+        super().__init__(seed, nodes, core_class, verbose)
+        for member in self.world.members.values():
+            member.rate = 1 + DRIFT * self.chance.uniform(-1, 1)
+
+    def election_ticks(self) -> int:
+        return LEASE_ELECTION_TICKS
+
+    def lease_ms(self) -> int:
+        return int((LEASE_ELECTION_TICKS - 3) * TICK_MS * LEASE_SHARE)
+
+    def _tick(self) -> None:
+        self.world.elapse(self.chance, self.chance.choice([1, 2, 4]))
+
+    def _rush(self) -> None:
+        """A member's process stands still while its clock runs; ticks that it missed are gone."""
+        if node := self._up():
+            member = self.world.members[node]
+            member.ticked_ms += 3 * TICK_MS
+            member.clock_ms += 3 * TICK_MS
+
+    def _depose(self) -> None:
+        world, chance = self.world, self.chance
+        leader = world.leader()
+        if leader and chance.random() < 0.7:
+            world.isolate(leader)
+        for _ in range(chance.choice([1, 2, 3]) * world.election_ticks):
+            world.elapse(chance)
+            if chance.random() < 0.7:
+                world.settle([node for node in world.members if node != leader])
+            if leader and world.members[leader].up and chance.random() < 0.3:
+                world.read(leader, lease=True)
+
+    def _read(self) -> None:
+        if node := self._leader_mostly():
+            self.world.read(node, self.chance.choice([1, 1, 2]), lease=self.chance.random() < 0.8)
+
+
+CAMPAIGNS: dict[str, type[Campaign]] = {
+    campaign.kind: campaign for campaign in (Campaign, PartialConnectivity, Membership, Leases)
+}
 
 
 def main() -> None:

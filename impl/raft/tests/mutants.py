@@ -26,7 +26,7 @@ from typing import cast
 
 from impl.raft.core import Core
 
-MODULES = ("quorum", "log", "progress", "core")
+MODULES = ("configuration", "quorum", "log", "progress", "questions", "reads", "leader", "core")
 """In the order in which they import each other."""
 
 
@@ -43,6 +43,11 @@ class Mutant:
 
 def build(mutant: Mutant) -> type[Core]:
     """The ``Core`` class with the bug in it."""
+    return cast("type[Core]", rebuilt(mutant)["core"].Core)
+
+
+def rebuilt(mutant: Mutant) -> dict[str, ModuleType]:
+    """The modules of the package with the bug in one of them, by name."""
     built: dict[str, ModuleType] = {}
     for name in MODULES:
         text = getsource(import_module(f"impl.raft.{name}"))
@@ -60,7 +65,7 @@ def build(mutant: Mutant) -> type[Core]:
         built[name] = module
     for module in built.values():
         del sys.modules[module.__name__]
-    return cast("type[Core]", built["core"].Core)
+    return built
 
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -79,7 +84,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        self._gated_now.append(message)\n",
         "        if isinstance(message, RequestVoteResponse):\n"
-        "            self._effects.send.append(message)\n"
+        "            self.effects.send.append(message)\n"
         "        else:\n"
         "            self._gated_now.append(message)\n",
         scenario="vote_survives_crash",
@@ -90,7 +95,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        self._gated_now.append(message)\n",
         "        if isinstance(message, RequestVote):\n"
-        "            self._effects.send.append(message)\n"
+        "            self.effects.send.append(message)\n"
         "        else:\n"
         "            self._gated_now.append(message)\n",
         scenario="stale_votes",
@@ -202,11 +207,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "P1/P4",
         "core",
         "        if message.term > self.term:\n"
-        "            self._become_follower(message.term, NOBODY)\n"
+        "            self.become_follower(message.term, NOBODY)\n"
         "            return\n"
         "        if message.pre_vote:\n",
         "        if message.term > self.term and not message.pre_vote:\n"
-        "            self._become_follower(message.term, NOBODY)\n"
+        "            self.become_follower(message.term, NOBODY)\n"
         "            return\n"
         "        if message.pre_vote:\n",
         scenario="refused_pre_vote_tells_the_term",
@@ -216,9 +221,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "old-append-not-answered",
         "P1",
         "core",
-        "            self._answer_old_append(message)\n            return\n",
+        "    def _receive_append(self, message: AppendEntries) -> None:\n"
+        "        if message.term < self.term:\n"
+        "            self._answer_old_append(message)\n"
+        "            return\n",
+        "    def _receive_append(self, message: AppendEntries) -> None:\n"
+        "        if message.term < self.term:\n"
         "            return\n",
         scenario="old_append_confirms_no_read",
+        campaign="",  # the other members' answers tell the term as well: it takes one that hears nobody else
     ),
     Mutant(
         "pre-vote-raises-term",
@@ -232,7 +243,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "no-pre-vote",
         "P7",
         "core",
-        "        self._votes = {self.node_id: True}\n        if has_majority(self.settings.voters, self._votes):\n",
+        "        self._votes = {self.node_id: True}\n        if has_quorum(self.configuration, self._votes):\n",
         "        self._votes = {self.node_id: True}\n        if True:\n",
         scenario="returning_member_does_not_depose",
         campaign="",  # costs availability only while a link is cut, or bandwidth only
@@ -240,8 +251,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "no-check-quorum",
         "P7",
-        "core",
-        "            if not has_majority(self.settings.voters, [self.node_id, *active]):\n",
+        "leader",
+        "            if not has_quorum(self._core.configuration, [self._core.node_id, *active]):\n",
         "            if False:\n",
         scenario="deaf_leader_steps_down",
         campaign="partial",
@@ -249,7 +260,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "check-quorum-never-forgets",
         "P7",
-        "core",
+        "leader",
         "                progress.recent_active = False\n",
         "                pass\n",
         scenario="deaf_leader_steps_down",
@@ -259,7 +270,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "two-leaders-unnoticed",
         "R19",
         "core",
-        "if message.term == self.term and self.leader_id not in (NOBODY, message.source):",
+        "if term == self.term and self.leader_id not in (NOBODY, source):",
         "if False:",
         scenario="two_leaders_are_noticed",
         campaign="",  # an alarm for what never happens
@@ -268,19 +279,18 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "commit-counts-older-terms",
         "R1",
-        "core",
-        "if index > self.commit_index and self.log.term_at(index) == self.term:",
-        "if index > self.commit_index:",
+        "leader",
+        "if index <= core.commit_index or self._log.term_at(index) != self.term:",
+        "if index <= core.commit_index:",
         scenario="figure_8",
     ),
     Mutant(
         "commit-never-counts-older-terms",
         "R2",
-        "core",
-        "        if index > self.commit_index and self.log.term_at(index) == self.term:\n",
-        "        while index > self.commit_index + 1:\n"
-        "            index -= 1\n"
-        "        if index > self.commit_index and self.log.term_at(index) == self.term:\n",
+        "leader",
+        "        if index <= core.commit_index or self._log.term_at(index) != self.term:\n",
+        "        index = min(index, core.commit_index + 1)\n"
+        "        if index <= core.commit_index or self._log.term_at(index) != self.term:\n",
         scenario="figure_8_own_term",
     ),
     Mutant(
@@ -302,9 +312,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "match-index-raised-by-refusal",
         "CCF#5326",
-        "core",
-        "        if message.success:\n            if progress",
-        "        if True:\n            if progress",
+        "leader",
+        "        elif message.success:\n            self._matched",
+        "        elif True:\n            self._matched",
         scenario="late_refusal",
     ),
     Mutant(
@@ -320,7 +330,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "truncate-on-every-append",
         "R5",
         "core",
-        "            if self.log.matches(entry.index, entry.term):\n                continue\n",
+        "            if entry.index <= last_index and self.log.matches(entry.index, entry.term):\n"
+        "                continue\n",
         "",
         scenario="delayed_short_append",
     ),
@@ -328,34 +339,39 @@ MUTANTS: tuple[Mutant, ...] = (
         "heartbeat-truncates",
         "R5",
         "core",
-        "        self._store(message.entries)\n",
-        "        self._store(message.entries)\n"
-        "        del self.log._entries[message.prev_log_index + len(message.entries) :]\n"
-        "        self.log.stable = min(self.log.stable, self.log.last_index)\n",
+        "        self._store(entries)\n",
+        "        self._store(entries)\n"
+        "        if self.log.last_index > last_new:\n"
+        "            kept = self.log.slice(self.log.base.index + 1, last_new)\n"
+        "            stable = min(self.log.stable, last_new)\n"
+        "            self.log.__init__(kept, self.log.base)\n"
+        "            self.log.stable = stable\n",
         scenario="delayed_short_append",
     ),
     Mutant(
         "commit-to-last-index",
         "R6/O7",
         "core",
-        "self._advance_commit(min(message.leader_commit, last_new))",
-        "self._advance_commit(min(message.leader_commit, self.log.last_index))",
+        "self.advance_commit(min(message.leader_commit, last_new))",
+        "self.advance_commit(min(message.leader_commit, self.log.last_index))",
         scenario="commit_is_capped_by_what_was_checked",
     ),
     Mutant(
         "acknowledge-to-last-index",
         "R6/CCF#6001",
         "core",
-        "self._answer_append(message, success=True, index=last_new)",
-        "self._answer_append(message, success=True, index=self.log.last_index)",
+        "        self.advance_commit(min(message.leader_commit, last_new))\n"
+        "        self._answer_append(message, success=True, index=last_new)\n",
+        "        self.advance_commit(min(message.leader_commit, last_new))\n"
+        "        self._answer_append(message, success=True, index=self.log.last_index)\n",
         scenario="commit_is_capped_by_what_was_checked",
     ),
     Mutant(
         "answers-of-older-terms-counted",
         "R7",
         "core",
-        '        if message.term < self.term or self.role != "leader":\n',
-        '        if self.role != "leader":\n',
+        "elif message.term == self.term and self.leader is not None:",
+        "elif self.leader is not None:",
         scenario="answers_to_an_older_term",
     ),
     Mutant(
@@ -395,24 +411,24 @@ MUTANTS: tuple[Mutant, ...] = (
         "commit-index-of-a-minority",
         "V12",
         "quorum",
-        "    return descending[majority(voters) - 1]\n",
-        "    return descending[max(majority(voters) - 2, 0)]\n",
+        "    return descending[majority(voters) - 1] if descending else 0\n",
+        "    return descending[max(majority(voters) - 2, 0)] if descending else 0\n",
         scenario="minority_commits_nothing",
     ),
     Mutant(
         "leader-does-not-count-itself",
         "O12",
-        "core",
-        "        reached[self.node_id] = self.log.stable\n",
-        "        reached[self.node_id] = 0\n",
+        "leader",
+        "        reached[core.node_id] = self._log.stable\n",
+        "        reached[core.node_id] = 0\n",
         scenario="majority_suffices",
         campaign="partial",
     ),
     Mutant(
         "no-op-forgotten",
         "C2",
-        "core",
-        "        self._append_own([NO_OP])\n",
+        "leader",
+        "        self._append([(NO_OP, 0)])\n",
         "",
         scenario="new_leader_waits_for_its_own_entry",
     ),
@@ -420,7 +436,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "window-never-opens",
         "R13",
         "progress",
-        "        while self._in_flight and self._in_flight[0] <= index:\n            self._in_flight.popleft()\n",
+        "        while self._in_flight and self._in_flight[0][0] <= index:\n"
+        "            self._in_flight_bytes -= self._in_flight.popleft()[1]\n",
         "",
         scenario="lost_appends_are_sent_again",
     ),
@@ -436,9 +453,11 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "entries-sent-with-every-heartbeat-of-a-probe",
         "T2",
-        "core",
-        "            if not self._replicate(peer):\n",
-        "            self._progress[peer].probe_pending = False\n            if not self._replicate(peer):\n",
+        "leader",
+        "            if not self._replicate(peer):\n                self._send_append(peer, ())\n",
+        "            self.progress[peer].probe_pending = False\n"
+        "            if not self._replicate(peer):\n"
+        "                self._send_append(peer, ())\n",
         scenario="probing_is_cheap",
         campaign="",  # costs bandwidth only
     ),
@@ -446,7 +465,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "unreachable-starts-probe-again",
         "T2",
         "progress",
-        "        if self.replicating:\n            self.probe(self.match + 1)\n",
+        "        if self.replicating or self.snapshot is not None:\n            self.probe(self.match + 1)\n",
         "        self.probe(self.match + 1)\n",
         scenario="probing_is_cheap",
         campaign="",  # costs availability only while a link is cut, or bandwidth only
@@ -455,8 +474,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "refusal-of-what-matches-believed",
         "T3",
         "progress",
-        "        if index <= self.match or (not self.replicating and index != self.next - 1):\n",
-        "        if not self.replicating and index != self.next - 1:\n",
+        "self.snapshot is not None or index <= self.match or (not self.replicating and index != self.next - 1):\n",
+        "self.snapshot is not None or (not self.replicating and index != self.next - 1):\n",
         scenario="refusal_of_what_matches",
         campaign="",  # costs messages only
     ),
@@ -464,9 +483,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "leader-counts-before-fsync",
         "D4",
-        "core",
-        "        reached[self.node_id] = self.log.stable\n",
-        "        reached[self.node_id] = self.log.last_index\n",
+        "leader",
+        "        reached[core.node_id] = self._log.stable\n",
+        "        reached[core.node_id] = self._log.last_index\n",
         scenario="slow_leader_disk",
     ),
     Mutant(
@@ -475,7 +494,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        self._gated_now.append(message)\n",
         "        if isinstance(message, AppendEntriesResponse):\n"
-        "            self._effects.send.append(message)\n"
+        "            self.effects.send.append(message)\n"
         "        else:\n"
         "            self._gated_now.append(message)\n",
         scenario="outage_of_2020",
@@ -486,7 +505,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "core",
         "        self._gated_now.append(message)\n",
         "        if isinstance(message, AppendEntriesResponse) and not self._unsaved:\n"
-        "            self._effects.send.append(message)\n"
+        "            self.effects.send.append(message)\n"
         "        else:\n"
         "            self._gated_now.append(message)\n",
         scenario="late_refusal",
@@ -535,17 +554,17 @@ MUTANTS: tuple[Mutant, ...] = (
         "leader-helps-candidates",
         "V7",
         "core",
-        '        if self.role == "leader":\n            return True\n',
-        '        if self.role == "leader":\n            return False\n',
+        "        if self.leader is not None:\n            return True\n        known",
+        "        if self.leader is not None:\n            return False\n        known",
         scenario="leader_refuses_to_be_replaced",
         campaign="",  # comes to rest once somebody leads whom all can hear
     ),
     Mutant(
         "probe-lost-for-ever",
         "R14",
-        "core",
+        "leader",
         "            if not self._replicate(peer):\n                self._send_append(peer, ())\n",
-        "            if not self._replicate(peer) and self._progress[peer].replicating:\n"
+        "            if not self._replicate(peer) and self.progress[peer].replicating:\n"
         "                self._send_append(peer, ())\n",
         scenario="lost_appends_are_sent_again",
     ),
@@ -553,27 +572,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "back-tracking-entry-by-entry",
         "R9",
         "log",
-        "        while index > 0 and self._entries[index - 1].term > term:\n"
-        "            index -= 1\n"
-        "        return index\n",
-        "        return max(index - 1, 0)\n",
+        "        run = bisect_right(self._term_starts, index, key=lambda start: start[0]) - 1\n        while run >= 0",
+        "        return max(index - 1, 0)\n"
+        "        run = bisect_right(self._term_starts, index, key=lambda start: start[0]) - 1\n"
+        "        while run >= 0",
         scenario="back_tracking_by_term",
         campaign="",  # slow, not wrong
     ),
     Mutant(
         "read-quorum-too-small",
         "V13",
-        "core",
-        "        confirmed = majority_index(self.settings.voters, reached)\n",
-        "        confirmed = sorted(reached.values())[-max(len(reached) // 2, 1)]\n",
+        "leader",
+        "self.reads.confirmed(quorum_index(self._core.configuration, reached))",
+        "self.reads.confirmed(sorted(reached.values())[-max(len(reached) // 2, 1)])",
         scenario="isolated_leader_serves_no_reads",
     ),
     Mutant(
         "read-index-of-an-older-round",
         "C2",
-        "core",
-        "_PendingReads(self._round, self.commit_index, self._reads_next_round)",
-        "_PendingReads(self._round, self.released_index - 1, self._reads_next_round)",
+        "reads",
+        "_Batch(number, commit_index, self._next_round)",
+        "_Batch(number, commit_index - 2, self._next_round)",
         scenario="new_leader_waits_for_its_own_entry",
     ),
     Mutant(
@@ -588,9 +607,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "leader-runs-ahead-of-its-disk",
         "T5/P8",
-        "core",
-        "waiting = self.log.last_index - min(self.commit_index, self.log.stable)",
-        "waiting = self.log.last_index - self.commit_index",
+        "leader",
+        "settled = min(core.commit_index, log.stable)",
+        "settled = core.commit_index",
         scenario="hung_disk_is_bounded",
         campaign="",  # memory, not safety
     ),
@@ -606,9 +625,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "reads-never-refused-for-load",
         "T5",
-        "core",
-        "room = max(self.settings.max_pending_reads - self._pending_reads(), 0)",
-        "room = len(tokens)",
+        "reads",
+        "room = max(self._max_pending - self.pending, 0)",
+        "room = len(readers)",
         scenario="reads_are_answered",
         campaign="",  # memory, not safety
     ),
@@ -616,34 +635,34 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "reads-without-confirmation",
         "C1/O8",
-        "core",
-        "        reached = {peer: progress.round_acked for peer, progress in self._progress.items()}\n",
-        "        reached = dict.fromkeys(self._progress, self._round)\n",
+        "leader",
+        "        reached = {peer: progress.round_acked for peer, progress in self.progress.items()}\n",
+        "        reached = dict.fromkeys(self.progress, self._round)\n",
         scenario="isolated_leader_serves_no_reads",
     ),
     Mutant(
         "read-before-own-commit",
         "C2",
-        "core",
-        "        if self.log.term_at(self.commit_index) != self.term:\n",
-        "        if False:\n",
+        "leader",
+        "self.reads.take(readers, committed=self._has_committed())",
+        "self.reads.take(readers, committed=True)",
         scenario="new_leader_waits_for_its_own_entry",
     ),
     Mutant(
         "read-joins-round-in-flight",
         "C3",
-        "core",
-        "        self._reads_next_round.extend(tokens)\n",
-        "        if self._reads_in_round:\n"
-        "            self._reads_in_round[-1].tokens.extend(tokens)\n"
-        "            return\n"
-        "        self._reads_next_round.extend(tokens)\n",
+        "reads",
+        "        (self._next_round if committed else self._before_commit).extend(readers[:room])\n",
+        "        if self._in_round and committed:\n"
+        "            self._in_round[-1].readers.extend(readers[:room])\n"
+        "        else:\n"
+        "            (self._next_round if committed else self._before_commit).extend(readers[:room])\n",
         scenario="reads_are_answered",
     ),
     Mutant(
         "any-answer-confirms-reads",
         "C3",
-        "core",
+        "leader",
         "            progress.round_acked = message.round\n",
         "            progress.round_acked = self._round\n",
         scenario="late_answer_confirms_no_later_read",
@@ -659,26 +678,28 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "reads-forgotten-at-step-down",
         "C5",
-        "core",
-        '            self._refuse_reads(pending.tokens, "lost-leadership")\n',
-        "            pass\n",
+        "reads",
+        "        for batch in self._in_round:\n            yield from batch.readers\n",
+        "",
         scenario="isolated_leader_serves_no_reads",
     ),
     Mutant(
         "refused-but-kept",
         "C6",
         "core",
-        '            self._effects.refused.extend(Refused(token, "not-leader") for token, _ in proposals)\n',
-        '            self._effects.refused.extend(Refused(token, "not-leader") for token, _ in proposals)\n'
+        '            self.effects.refused.extend(Refused(token, "not-leader") for token, _ in proposals)\n',
+        '            self.effects.refused.extend(Refused(token, "not-leader") for token, _ in proposals)\n'
         '            if self.role == "candidate":\n'
-        "                self._append_own([payload for _, payload in proposals])\n",
+        "                first = self.log.last_index + 1\n"
+        "                payloads = enumerate(payload for _, payload in proposals)\n"
+        "                self.append([Entry(first + i, self.term, payload) for i, payload in payloads])\n",
     ),
     Mutant(
         "proposals-never-refused-for-load",
         "R15",
-        "core",
-        "max(self.settings.max_uncommitted_entries - waiting, 0)",
-        "len(proposals)",
+        "leader",
+        "room = max(settings.max_uncommitted_entries - (log.last_index - settled), 0)",
+        "room = len(proposals)",
         scenario="back_pressure",
         campaign="",  # memory, not safety
     ),

@@ -8,76 +8,17 @@ The world checks its invariants after every step; the assertions here are about 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import TypeAlias
 
-from impl.raft.core import Core, ProtocolViolation, Settings
-from impl.raft.events import Effects, Persisted, Propose, Read, Receive, Tick
+from impl.raft import Core, ProtocolViolation
+from impl.raft.events import Persisted, Propose, Read, Receive, Tick
 from impl.raft.messages import (
     AppendEntries,
     AppendEntriesResponse,
-    Entry,
-    HardState,
-    Message,
-    RequestVote,
     RequestVoteResponse,
 )
-from impl.raft.tests.world import Violation, World
-
-Scenario: TypeAlias = Callable[[type[Core]], None]
-
-
-def must(condition: bool, rule: str) -> None:
-    """An expectation of a script; its failure is a violation like those that the world finds."""
-    if not condition:
-        raise Violation("scenario", rule)
-
-
-def patience() -> range:
-    """Ticks after which a script stops waiting for a role to change: several election timeouts."""
-    return range(100)
-
-
-def stepped(core: Core, message: Message) -> Effects:
-    """Deliver a message and make what follows durable at once; all effects together."""
-    effects = core.step(Receive(message))
-    if effects.persist:
-        after = core.step(Persisted(effects.persist.sequence))
-        effects.send.extend(after.send)
-        effects.apply.extend(after.apply)
-        effects.reads.extend(after.reads)
-    return effects
-
-
-def append(
-    term: int,
-    prev: tuple[int, int],
-    terms: tuple[int, ...] = (),
-    *,
-    commit: int = 0,
-    source: int = 2,
-    target: int = 1,
-    round: int = 1,
-) -> AppendEntries:
-    """An append of entries with these terms after ``prev`` (index, term); each payload says index and term."""
-    entries = tuple(Entry(prev[0] + 1 + i, t, b"%d/%d" % (prev[0] + 1 + i, t)) for i, t in enumerate(terms))
-    return AppendEntries(0, source, target, term, prev[0], prev[1], entries, commit, round)
-
-
-def log_of(*terms: int) -> tuple[Entry, ...]:
-    return append(max(terms, default=0), (0, 0), terms).entries
-
-
-def ask(term: int, last: tuple[int, int], *, source: int = 2, target: int = 1, pre_vote: bool = False) -> RequestVote:
-    """A request for a vote by a candidate whose log ends at ``last`` (index, term)."""
-    return RequestVote(0, source, target, term, last[0], last[1], pre_vote)
-
-
-def node(core_class: type[Core], *terms: int, term: int | None = None, voted_for: int = 0, nodes: int = 3) -> Core:
-    """Node 1 of a few, recovered with a log of these terms."""
-    remembered = HardState(max(terms, default=0) if term is None else term, voted_for)
-    return core_class(Settings(1, tuple(range(1, nodes + 1))), remembered, log_of(*terms))
-
+from impl.raft.tests.group_scenarios import GROUP_SCENARIOS
+from impl.raft.tests.script import Scenario, append, ask, must, node, patience, stepped
+from impl.raft.tests.world import World
 
 # --- elections and votes ---------------------------------------------------------------------------------------------
 
@@ -94,6 +35,7 @@ def vote_survives_crash(core_class: type[Core]) -> None:
         world.crash(2, survive=survive)
         world.restart(2)
         must(world.core(2).term == (5 if survive else 1), "term and vote are one write")
+        world.tick(2, 10, entropy=9)
         world.hand_over(ask(5, (1, 1), source=3, target=2))
         world.flush(2)
         (answer,) = (m for m in world.links[2, 3] if isinstance(m, RequestVoteResponse))
@@ -685,14 +627,16 @@ def reads_are_answered(core_class: type[Core]) -> None:
     world.elect(1)
     world.settle()
     first = world.read(1, 3)
-    rounds = world.core(1)._round
+    leader = world.core(1).leader
+    assert leader is not None
+    rounds = leader._round
     later = [world.read(1)[0] for _ in range(7)]
-    must(world.core(1)._round == rounds, "reads that come while a round is out share the next one")
+    must(leader._round == rounds, "reads that come while a round is out share the next one")
     (refused,) = world.read(1)
     must(world.refused.get(refused) == "overloaded", "more reads than the bound are refused")
-    (not_leader,) = world.read(2)
-    must(world.refused.get(not_leader) == "not-leader", "a follower refuses")
+    (asked,) = world.read(2)
     world.settle()
+    must(world.refused.get(asked) == "not-leader", "a leader without room refuses a follower, too")
     must({*first, *later} <= set(world.released), "all of them are released")
     waiting = world.read(1, 2)
     joining = world.read(1, 2)
@@ -760,5 +704,6 @@ SCENARIOS: dict[str, Scenario] = {
         old_append_confirms_no_read,
         reads_are_answered,
         back_pressure,
+        *GROUP_SCENARIOS,
     )
 }

@@ -2,7 +2,7 @@
 
 A failure says how to replay it with every action and state printed::
 
-    .venv/bin/python -m impl.raft.tests.campaign SEED --nodes N --kind faults|partial
+    .venv/bin/python -m impl.raft.tests.campaign SEED --nodes N --kind faults|partial|membership|leases
 """
 
 from __future__ import annotations
@@ -59,6 +59,43 @@ def test_partial_connectivity(nodes: int) -> None:
     assert run("partial", nodes, range(CHUNK))["read released"] > 0
 
 
+SEEN_IN_CHANGING_GROUPS = (
+    *SEEN,
+    "joint",
+    "final",
+    "learners",
+    "change completed",
+    "transfer completed",
+    "wipe",
+    "compact",
+    "snapshot received",
+    "restore",
+    "follower read",
+    "refused: configuration-changed",
+    "refused: change-in-progress",
+    "refused: not-caught-up",
+    "refused: transferring",
+    "refused: transfer-failed",
+)
+"""The same for runs in which the group changes."""
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_membership(nodes: int) -> None:
+    reached = run("membership", nodes, range(2 * CHUNK))
+    assert [event for event in SEEN_IN_CHANGING_GROUPS if not reached[event]] == []
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 4, 7])
+def test_membership_from_other_sizes(nodes: int) -> None:
+    assert run("membership", nodes, range(15))["change completed"] > 0
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_leases(nodes: int) -> None:
+    assert run("leases", nodes, range(CHUNK))["lease read"] > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CAMPAIGNS)
 @pytest.mark.parametrize("chunk", range(20))
@@ -89,8 +126,8 @@ def test_self_checking_core_agrees() -> None:
 def test_failure_names_its_replay() -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "leader-counts-before-fsync")
     with pytest.raises(Violation, match="committed_is_durable") as caught:
-        Campaign(0, 3, build(mutant)).run()
+        Campaign(3, 5, build(mutant)).run()
     replay, actions = caught.value.__notes__
     assert replay.startswith("replay: .venv/bin/python -m impl.raft.tests.campaign ")
-    assert "--nodes 3 --kind faults" in replay
+    assert "--nodes 5 --kind faults" in replay
     assert actions.count("\n") >= 2

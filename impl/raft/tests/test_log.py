@@ -6,9 +6,11 @@ import random
 
 import pytest
 
+from impl.raft.configuration import founding
 from impl.raft.log import RaftLog
-from impl.raft.messages import Entry
-from impl.raft.tests.scenarios import log_of
+from impl.raft.messages import Base, Entry
+from impl.raft.tests.script import log_of
+from impl.raft.tests.single import configuration_entry
 
 
 def entries(first: int, *terms: int) -> list[Entry]:
@@ -35,9 +37,9 @@ def test_recovered_log_is_durable() -> None:
 
 def test_append_leaves_no_gap() -> None:
     log = RaftLog(log_of(1))
-    with pytest.raises(AssertionError, match="gap"):
+    with pytest.raises(AssertionError, match="append at"):
         log.append(entries(3, 1))
-    with pytest.raises(AssertionError, match="gap"):
+    with pytest.raises(AssertionError, match="append at"):
         log.append(entries(0, 1))
     log.append([])
     assert log.last_index == 1
@@ -144,3 +146,27 @@ def test_two_logs_find_their_agreement_in_one_round_trip_per_term() -> None:
             assert len(common) <= found < prev
             prev, trips = found, trips + 1
         assert trips <= 6
+
+
+def test_compaction_keeps_sizes_terms_and_configurations_of_what_stays() -> None:
+    log = RaftLog(
+        [
+            Entry(1, 1, b"x" * 10),
+            configuration_entry(2, 1, founding((1, 2))),
+            Entry(3, 2, b"x" * 5),
+            configuration_entry(4, 2, founding((1,))),
+            Entry(5, 2, b"x" * 3),
+        ],
+        Base(configuration=founding((1, 2, 3))),
+    )
+    assert log.compact(3) == Base(3, 2, founding((1, 2)), 2)
+    assert log.bytes_between(5, 5) == 3
+    assert log.bytes_between(1, 3) == 0
+    assert log.bytes_between(4, 5) == len(log.slice(4, 4)[0].payload) + 3
+    log.append([Entry(6, 2, b"x" * 7)])
+    assert log.bytes_between(5, 6) == 10
+    assert log.agreement_before(6, 1) == 2
+    assert log.agreement_before(6, 2) == 6
+    assert (log.configuration, log.configuration_index) == (founding((1,)), 4)
+    log.append([Entry(4, 3, b"")])
+    assert (log.configuration, log.configuration_index) == (founding((1, 2)), 2)

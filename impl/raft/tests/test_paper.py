@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 
-from impl.raft.core import STALLED_ELECTION_TIMEOUTS, Core, ProtocolViolation, Settings
+from impl.raft import Core, ProtocolViolation, Settings
 from impl.raft.events import Effects, Persisted, Propose, Read, Receive, Tick, Unreachable
+from impl.raft.leader import STALLED_ELECTION_TIMEOUTS
 from impl.raft.messages import (
     AppendEntries,
     AppendEntriesResponse,
@@ -18,7 +19,7 @@ from impl.raft.messages import (
     RequestVote,
     RequestVoteResponse,
 )
-from impl.raft.tests.scenarios import append, ask, log_of, node, stepped
+from impl.raft.tests.script import append, ask, log_of, node, stepped
 
 
 def durable(core: Core, effects: Effects) -> Effects:
@@ -34,6 +35,14 @@ def answer(effects: Effects) -> AppendEntriesResponse:
 def vote(effects: Effects) -> RequestVoteResponse:
     (message,) = (m for m in effects.send if isinstance(m, RequestVoteResponse))
     return message
+
+
+def waited(*terms: int) -> Core:
+    """Node 1, recovered, after the election timeout in which it votes for nobody."""
+    core = node(Core, *terms)
+    for _ in range(core.settings.election_ticks):
+        core.step(Tick(9))
+    return core
 
 
 def candidate(*terms: int, nodes: int = 3) -> Core:
@@ -97,13 +106,37 @@ def test_5_1_answers_of_an_older_term_are_ignored() -> None:
     assert core.statistics().match == {2: 0, 3: 0}
 
 
-def test_messages_for_others_and_from_strangers_are_ignored() -> None:
-    core = node(Core, 1)
-    for message in (append(9, (0, 0), target=2), append(9, (0, 0), source=7), ask(9, (9, 9), source=1)):
+def test_5_1_messages_for_others_from_oneself_and_of_other_groups_are_ignored() -> None:
+    core = waited(1)
+    for message in (append(9, (0, 0), target=2), ask(9, (9, 9), source=1), AppendEntries(3, 2, 1, 9, 0, 0, (), 0, 1)):
         assert core.step(Receive(message)) == Effects()
-    other_group = AppendEntries(3, 2, 1, 9, 0, 0, (), 0, 1)
-    assert core.step(Receive(other_group)) == Effects()
     assert core.term == 1
+
+
+def test_6_requests_are_taken_from_anybody_and_answers_from_members_only() -> None:
+    """Who was added may lead, or stand, before this member has heard of it; a stranger's answer counts for nothing."""
+    core = node(Core, 1)
+    stepped(core, append(9, (0, 0), source=7))
+    assert (core.term, core.leader_id) == (9, 7)
+    asked = candidate(1)
+    for voter in (7, 8, 9):
+        asked.step(Receive(RequestVoteResponse(0, voter, 1, asked.term, asked.term, True)))
+        asked.step(Receive(RequestVoteResponse(0, voter, 1, 50, asked.term, False)))
+        asked.step(Receive(AppendEntriesResponse(0, voter, 1, 50, False, 0, 0, 0, 1)))
+    assert (asked.role, asked.term) == ("candidate", 2)
+
+
+def test_d6_4_a_restarted_member_holds_its_votes_back_for_an_election_timeout() -> None:
+    """It may have confirmed a leader's lease just before it stopped."""
+    core = node(Core, 1, term=3)
+    assert not vote(core.step(Receive(ask(4, (9, 9), pre_vote=True)))).granted
+    assert core.step(Receive(ask(4, (9, 9)))) == Effects()
+    for _ in range(10):
+        core.step(Tick(9))
+    assert vote(stepped(core, ask(4, (9, 9)))).granted
+    assert vote(stepped(core, ask(5, (9, 9), source=3))).granted, "what it promised before is over by now"
+    fresh = node(Core, term=0)
+    assert vote(stepped(fresh, ask(1, (0, 0)))).granted, "who never voted has promised nothing"
 
 
 # --- 5.2 Leader election ---------------------------------------------------------------------------------------------
@@ -176,18 +209,20 @@ def test_5_2_refusals_and_votes_of_other_elections_do_not_count() -> None:
 
 
 def test_5_2_first_come_first_served_and_the_vote_stands() -> None:
-    core = node(Core, 1)
+    core = waited(1)
     assert vote(stepped(core, ask(2, (1, 1), source=2))).granted
     assert not vote(stepped(core, ask(2, (9, 1), source=3))).granted
     assert vote(stepped(core, ask(2, (1, 1), source=2))).granted, "the same answer to the same candidate"
     stepped(core, append(2, (0, 0), source=2))
     assert not vote(stepped(core, ask(2, (9, 1), source=3))).granted
     restarted = Core(core.settings, HardState(2, 2), log_of(1))
+    for _ in range(10):
+        restarted.step(Tick(9))
     assert not vote(stepped(restarted, ask(2, (9, 1), source=3))).granted
 
 
 def test_5_2_a_vote_leaves_after_it_is_durable() -> None:
-    core = node(Core, 1)
+    core = waited(1)
     effects = core.step(Receive(ask(2, (1, 1))))
     assert effects.persist is not None
     assert effects.persist.hard_state == HardState(2, 2)
@@ -349,8 +384,8 @@ def test_5_5_requests_are_idempotent() -> None:
     assert again.apply == []
 
 
-def test_9_6_a_promise_costs_nothing_and_binds_nobody() -> None:
-    core = node(Core, 1)
+def test_d9_6_a_promise_costs_nothing_and_binds_nobody() -> None:
+    core = waited(1)
     for source in (2, 3):
         effects = core.step(Receive(ask(2, (1, 1), source=source, pre_vote=True)))
         assert vote(effects).granted
@@ -358,7 +393,7 @@ def test_9_6_a_promise_costs_nothing_and_binds_nobody() -> None:
     assert (core.term, core.voted_for, core.role) == (1, 0, "follower")
 
 
-def test_9_6_a_refused_promise_tells_the_greater_term() -> None:
+def test_d9_6_a_refused_promise_tells_the_greater_term() -> None:
     core = node(Core, 1, term=8)
     refusal = vote(core.step(Receive(ask(8, (9, 1), pre_vote=True))))
     assert (refusal.granted, refusal.term) == (False, 8)
@@ -369,7 +404,7 @@ def test_9_6_a_refused_promise_tells_the_greater_term() -> None:
     assert (asking.role, asking.term) == ("follower", 8)
 
 
-def test_dissertation_4_2_3_who_hears_a_leader_helps_nobody_else() -> None:
+def test_d4_2_3_who_hears_a_leader_helps_nobody_else() -> None:
     core = node(Core)
     stepped(core, append(1, (0, 0)))
     for _ in range(9):
@@ -380,7 +415,7 @@ def test_dissertation_4_2_3_who_hears_a_leader_helps_nobody_else() -> None:
     assert vote(core.step(Receive(ask(2, (9, 9), source=3, pre_vote=True)))).granted
 
 
-def test_dissertation_6_2_check_quorum() -> None:
+def test_d6_2_check_quorum() -> None:
     core = leader(1, nodes=5)
     for peer in (2, 3):
         acknowledge(core, peer, 2)

@@ -1,4 +1,4 @@
-"""Hypothesis drives a cluster of one to five cores, action by action, and shrinks what breaks it.
+"""Hypothesis drives a cluster of one to seven cores, action by action, and shrinks what breaks it.
 
 The seeded campaign has the volume; this has the small counterexamples: choices are local (an index into what is
 possible now), the boring choice is 0, and every case ends with healing and the demand for progress. A failure prints
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from impl.raft.configuration import configuration_of as named
 from impl.raft.core import Core
 from impl.raft.tests.mutants import MUTANTS, build
 from impl.raft.tests.world import Violation, World
@@ -28,8 +29,8 @@ class ClusterMachine(RuleBasedStateMachine):
     core_class: type[Core] = Core
     world: World
 
-    @initialize(size=st.integers(1, 5), entries=st.sampled_from([256, 1]), window=st.sampled_from([64, 2]))
-    def begin(self, size: int, entries: int, window: int) -> None:
+    @initialize(size=st.integers(1, 5), entries=st.sampled_from([256, 1]), window=st.sampled_from([64, 2]), chunk=SMALL)
+    def begin(self, size: int, entries: int, window: int, chunk: int) -> None:
         self.world = World(
             size,
             self.core_class,
@@ -38,6 +39,7 @@ class ClusterMachine(RuleBasedStateMachine):
             max_entries_per_append=entries,
             max_in_flight_appends=window,
             max_uncommitted_entries=8,
+            snapshot_chunk_bytes=64 - chunk,
         )
 
     def pick_up(self, index: int) -> int:
@@ -128,7 +130,74 @@ class ClusterMachine(RuleBasedStateMachine):
         down = [node for node, member in self.world.members.items() if not member.up]
         self.world.restart(down[index % len(down)])
 
-    @precondition(lambda self: self.world.size > 1)
+    # --- the group: three nodes of a few, and nothing that no group survives ------------------------------------------
+
+    def lost(self) -> bool:
+        return bool(self.world.forgetful())
+
+    @precondition(any_up)
+    @rule(index=SMALL, who=st.integers(1, 7), promote=st.booleans())
+    def add(self, index: int, who: int, promote: bool) -> None:
+        """A learner, or a vote for one that there is."""
+        world = self.world
+        node = world.leader() or self.pick_up(index)
+        if who > len(world.members):
+            who = len(world.members) + 1
+            world.join(who)
+        if not promote:
+            world.add_learner(node, who)
+        elif who not in world.forgetful():
+            world.promote(node, who)
+
+    @precondition(lambda self: self.any_up() and not self.lost())
+    @rule(index=SMALL, who=st.integers(1, 7), keep=st.booleans())
+    def remove(self, index: int, who: int, keep: bool) -> None:
+        world = self.world
+        node = world.leader() or self.pick_up(index)
+        if keep and who in world.core(node).configuration.voters:
+            world.demote(node, who)
+        else:
+            world.remove(node, who)
+
+    @precondition(lambda self: not self.lost())
+    @rule(index=SMALL)
+    def wipe(self, index: int) -> None:
+        """One at a time, out of three at least in every configuration that there is."""
+        world = self.world
+        groups = [member.core.configuration for member in world.members.values()]
+        groups += [found for member in world.members.values() for e in member.written_entries if (found := named(e))]
+        sizes = [len(voters) for group in groups for voters in (group.voters, group.outgoing) if voters]
+        if min(sizes) >= 3:
+            world.wipe(1 + index % len(world.members))
+
+    @precondition(any_up)
+    @rule(index=SMALL, who=st.integers(0, 7))
+    def transfer(self, index: int, who: int) -> None:
+        self.world.transfer(self.world.leader() or self.pick_up(index), who)
+
+    # --- snapshots and disks -----------------------------------------------------------------------------------------
+
+    @precondition(any_up)
+    @rule(index=SMALL, keep=st.integers(0, 3))
+    def compact(self, index: int, keep: int) -> None:
+        self.world.compact(self.pick_up(index), keep=keep)
+
+    @rule(index=SMALL, report=st.booleans())
+    def store(self, index: int, report: bool) -> None:
+        """A piece is put away; not reported, where the node crashes right after it."""
+        waiting = [node for node, member in self.world.members.items() if member.up and member.to_store]
+        if waiting:
+            node = waiting[index % len(waiting)]
+            self.world.store(node, report=report)
+            if not report:
+                self.world.crash(node)
+
+    @precondition(any_up)
+    @rule(index=SMALL, full=st.booleans())
+    def disk_space(self, index: int, full: bool) -> None:
+        self.world.disk_space(self.pick_up(index), full=full)
+
+    @precondition(lambda self: len(self.world.members) > 1)
     @rule(index=SMALL)
     def cut(self, index: int) -> None:
         links = list(self.world.links)
@@ -136,7 +205,7 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule(index=SMALL)
     def isolate(self, index: int) -> None:
-        self.world.isolate(self.world.leader() or 1 + index % self.world.size)
+        self.world.isolate(self.world.leader() or 1 + index % len(self.world.members))
 
     @precondition(lambda self: bool(self.world.cuts))
     @rule()

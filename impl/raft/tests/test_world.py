@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from impl.raft.core import Core
-from impl.raft.events import Effects, Event, ReadReady, Receive, Refused, Tick
+from impl.raft.events import Completed, Effects, Event, Read, ReadReady, Receive, Reconfigure, Refused, Tick
+from impl.raft.invariants import view
 from impl.raft.messages import AppendEntries, AppendEntriesResponse, RequestVoteResponse
 from impl.raft.tests.world import LINK_CAPACITY, Violation, World
 
@@ -94,6 +97,112 @@ def test_tampering_is_seen(core_class: type[Core], invariant: str) -> None:
     with pytest.raises(Violation) as caught:
         ordinary_life(World(3, core_class))
     assert caught.value.invariant == invariant
+
+
+class HidesItsBase(Tampered):
+    def tamper(self, event: Event, effects: Effects) -> None:
+        if effects.persist and effects.persist.base:
+            effects.persist = None
+
+
+class RestoresTheWrongState(Tampered):
+    def tamper(self, event: Event, effects: Effects) -> None:
+        if effects.restore:
+            effects.restore = None
+
+
+class ForgetsTheGroup(Tampered):
+    def tamper(self, event: Event, effects: Effects) -> None:
+        if self.node_id == 2 and effects.persist and any(entry.kind for entry in effects.persist.entries):
+            self.log._configurations.pop()
+
+
+class SaysNothingOfTheGroup(Tampered):
+    def tamper(self, event: Event, effects: Effects) -> None:
+        effects.configuration = None
+
+
+class SaysItIsDone(Tampered):
+    def tamper(self, event: Event, effects: Effects) -> None:
+        if isinstance(event, Reconfigure) and effects.persist:
+            effects.completed.append(Completed(event.token, self.configuration_index))
+
+
+class ReadsByAnOldLease(Tampered):
+    def tamper(self, event: Event, effects: Effects) -> None:
+        if isinstance(event, Read) and event.lease:
+            effects.reads += [ReadReady(token, 1) for token in event.tokens]
+
+
+def life_of_a_group(world: World) -> None:
+    world.elect(1)
+    world.tick_all(2)
+    world.isolate(3)
+    world.propose(1, 3)
+    world.settle()
+    world.compact(1)
+    world.heal()
+    world.tick_all(6)
+    world.read(1, lease=True)
+    world.settle()
+    world.join(4)
+    world.add_learner(1, 4)
+    world.tick_all(4)
+    world.promote(1, 4)
+    world.tick_all(4)
+
+
+def test_life_of_a_group_breaks_nothing() -> None:
+    world = World(3)
+    life_of_a_group(world)
+    assert world.core(4).configuration.voters == (1, 2, 3, 4)
+    assert world.reached["restore"] == 2
+
+
+@pytest.mark.parametrize(
+    ("core_class", "invariant"),
+    [
+        (HidesItsBase, "all_is_written"),
+        (RestoresTheWrongState, "state_machine_safety"),
+        (ForgetsTheGroup, "configuration_in_force"),
+        (SaysNothingOfTheGroup, "configuration_in_force"),
+        (SaysItIsDone, "honest_outcomes"),
+        (ReadsByAnOldLease, "leases_are_true"),
+    ],
+)
+def test_tampering_with_groups_and_snapshots_is_seen(core_class: type[Core], invariant: str) -> None:
+    with pytest.raises(Violation) as caught:
+        life_of_a_group(World(3, core_class))
+    assert caught.value.invariant == invariant
+
+
+def test_snapshot_of_another_state_is_seen() -> None:
+    world = World(3)
+    world.elect(1)
+    world.tick_all(2)
+    world.states[1] = b"another state..."
+    world.compact(1)
+    snapshot = world.members[1].snapshots[1]
+    world.states[1] = world.members[1].state
+    world.members[2].snapshots[1] = snapshot
+    world.members[2].applied = 0
+    with pytest.raises(Violation, match="state_machine_safety"):
+        world._restore(world.members[2], snapshot.base)
+
+
+def test_vote_of_a_forgotten_life_is_seen() -> None:
+    """Were the members to count whom they should not, the judge would say so: it counts for itself."""
+    world = World(3)
+    world.wipe(2)
+    world.wipe(3)
+    for node in (2, 3):
+        world.ballots[1, node, world.members[node].incarnation] = 1
+    core = world.core(1)
+    core.role, core.term, core.voted_for = "leader", 1, 1
+    before = view(core)
+    world._before = core.configuration
+    with pytest.raises(Violation, match="no_vote_of_the_forgetful"):
+        world._check_role(world.members[1], replace(before, role="candidate"))
 
 
 def test_second_leader_is_seen() -> None:

@@ -2,14 +2,21 @@
 
 Theory of operation
 -------------------
-A ``World`` holds one to seven cores, a bag of messages for every directed link, and a disk for every member. Nothing
-happens by itself: a script, a seeded campaign or Hypothesis says what happens next, one action at a time: a tick, the
-delivery (or loss, or duplication, or late repetition) of one message, the completion of one write, a crash, a
-restart, a proposal, a read, a cut in one direction.
+A ``World`` holds a few cores, a bag of messages for every directed link, and a disk for every member. Nothing happens
+by itself: a script, a seeded campaign or Hypothesis says what happens next, one action at a time: a tick, the delivery
+(or loss, or duplication, or late repetition) of one message, the completion of one write, a crash, a restart, a
+proposal, a read, a cut in one direction, a change of the group, a snapshot, a handing over, a lost disk.
 
 *Disks.* A ``Persist`` batch is pending until ``flush`` makes it durable and reports it. A crash loses the pending
 batches, except for as many of the oldest as the caller lets survive: they reached the disk, but nobody was told. The
 state machine forgets too: it comes back with any prefix of what it had applied.
+
+*Snapshots.* The state machine is a chain of hashes over what it has applied, and a snapshot is that, with a checksum,
+blown up to ``snapshot_bytes``. The driver's part is modelled, too: pieces that are asked for become messages on the
+links, pieces that arrive wait for ``store``, an unfinished snapshot survives a crash up to its last sync.
+
+*Clocks.* Every tick moves a member's clock by ``TICK_MS``. ``elapse`` lets time pass for all, with clocks that run
+apart by at most ``DRIFT``: whoever uses leases lets time pass so and not member by member.
 
 *Judgement.* The members' own invariants (``impl.raft.invariants``) are checked here, so that any class with the
 interface of ``Core`` can be tried. On top of them come those that take the whole cluster to see. All are exact
@@ -19,6 +26,7 @@ than a short one.
     election_safety            at most one leader in a term (paper 5.2)
     elected_by_a_majority      whose votes for that term are on a majority of disks (5.2)
     votes_for_fresh_logs       a vote goes only to a log at least as up-to-date as the voter's (5.4.1)
+    no_vote_of_the_forgetful   given by the lives that the group knows, not by those that lost their memory
     one_vote_per_term          across crashes, too (5.2)
     log_matching               an index and a term name one entry and one predecessor (5.3)
     leader_completeness        who leads a term has all that was committed in earlier terms (5.4)
@@ -33,9 +41,16 @@ than a short one.
     linearizable_reads         a read is released at no less than what was committed when it was asked (dissertation
                                6.4; what was *acknowledged* before is part of what was committed before)
     confirmed_reads            before that, a majority has heard the leader in a round begun after it was asked (6.4)
+    leases_are_true            so is one that is answered by a clock, as long as clocks keep to the stated bound
+    configuration_in_force     every member goes by the latest configuration in its log, back again after a cut (6)
+    joint_consensus            voters change only through a joint configuration of the old and the new ones (6)
+    one_change_at_a_time       and only when the change before is committed, and an entry of the leader's own term
+    snapshot_holds_the_prefix  what stands in for a part of the log is committed, with the right term, group and state
     honest_outcomes            one answer for each request; refused and lost proposals never commit
     quiescence                 when all messages get through, the members fall silent (no storm of mutual answers)
-    liveness_*                 after healing: a leader, then progress, then equal logs, and no request forgotten
+    removed_do_not_disturb     once healed, nobody who is not in the group any more makes the leader change (4.2.3)
+    liveness_*                 after healing: a leader, then progress, changes completed, equal logs and states, and no
+                               request forgotten
 
 A breach raises ``Violation``, which names the invariant. ``journal`` holds every action, for the replay.
 """
@@ -43,35 +58,45 @@ A breach raises ``Violation``, which names the invariant. ``journal`` holds ever
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from impl.raft.core import Core, Settings
+from impl.raft import Core, Settings
+from impl.raft.configuration import founding
 from impl.raft.events import (
-    Effects,
+    ChunkStored,
+    Compact,
+    DiskSpace,
     Event,
-    Persist,
     Persisted,
     Propose,
     Read,
     Receive,
+    Reconfigure,
+    SendChunk,
+    StoreChunk,
     Tick,
     Token,
+    Transfer,
     Unreachable,
 )
-from impl.raft.invariants import View, view, violations
-from impl.raft.messages import (
-    AppendEntries,
-    AppendEntriesResponse,
-    Entry,
-    HardState,
-    Message,
-    NodeId,
-    RequestVote,
-    RequestVoteResponse,
-)
-from impl.raft.quorum import majority
+from impl.raft.invariants import view, violations
+from impl.raft.messages import NOBODY, Base, InstallSnapshot, Message, NodeId
+from impl.raft.messages import Member as Named
+from impl.raft.tests.judge import STATE_BYTES, Judge, Member, Partial, Snapshot, Violation, content_of, state_of
+
+__all__ = [
+    "DRIFT",
+    "HISTORY_CAPACITY",
+    "LEASE_SHARE",
+    "LINK_CAPACITY",
+    "STORM_LIMIT",
+    "TICK_MS",
+    "Member",
+    "Violation",
+    "World",
+]
 
 LINK_CAPACITY = 64
 """Messages in flight on one directed link; the oldest is lost beyond it, as in a full socket of a dead connection."""
@@ -83,37 +108,19 @@ STORM_LIMIT = 20_000
 """Deliveries after which a cluster that was left alone should long have fallen silent: what a settled cluster needs
 grows with the entries that a member lacks, at most a few hundred messages in any test."""
 
+TICK_MS = 100
+"""Of a member's own clock."""
 
-class Violation(AssertionError):
-    """An invariant of the cluster does not hold."""
+DRIFT = 0.1
+"""Clocks run at most so much faster or slower than time does."""
 
-    def __init__(self, invariant: str, detail: str) -> None:
-        super().__init__(f"{invariant}: {detail}")
-        self.invariant = invariant
-
-
-@dataclass(slots=True)
-class Member:
-    """One node: its core while it is up, and what outlives the core."""
-
-    node_id: NodeId
-    core: Core
-    up: bool = True
-    disk_hard_state: HardState = field(default_factory=HardState)
-    disk_entries: list[Entry] = field(default_factory=list)
-    pending: deque[Persist] = field(default_factory=deque)  # handed over, not durable
-    written_hard_state: HardState = field(default_factory=HardState)  # the disk once all that is pending is durable
-    written_entries: list[Entry] = field(default_factory=list)
-    sequence: int = 0
-    view: View | None = None  # after its last step
-    applied: int = 0
-    proposals: dict[int, list[tuple[Token, int]]] = field(default_factory=dict)  # open, by index: token and term
-    reads: dict[Token, tuple[int, int]] = field(default_factory=dict)  # open: what was committed then, and when
+LEASE_SHARE = (1 - DRIFT) / (1 + DRIFT)
+"""What is left of a time, in ticks of the fastest clock, when the slowest measures it."""
 
 
 @dataclass(slots=True)
-class World:
-    """A cluster of ``size`` members numbered from 1."""
+class World(Judge):
+    """A cluster founded by ``size`` members numbered from 1; others may join."""
 
     size: int
     core_class: type[Core] = Core
@@ -125,43 +132,53 @@ class World:
     max_uncommitted_entries: int = 4096
     max_pending_reads: int = 4096
 
-    members: dict[NodeId, Member] = field(init=False)
-    links: dict[tuple[NodeId, NodeId], list[Message]] = field(init=False)
+    max_in_flight_bytes: int = 8 * 1024 * 1024
+    snapshot_bytes: int = 64
+    snapshot_chunk_bytes: int = 1024 * 1024
+    lease_ms: int = 0
+    priorities: tuple[int, ...] = ()  # of the founding members; the others have the greatest
+
     cuts: set[tuple[NodeId, NodeId]] = field(default_factory=set)
     history: deque[Message] = field(default_factory=lambda: deque(maxlen=HISTORY_CAPACITY))
     journal: list[tuple[object, ...]] = field(default_factory=list)
-    reached: Counter[str] = field(default_factory=Counter)  # what the run got to see: a test that saw nothing is void
-
-    clock: int = 0  # steps
-    votes: dict[tuple[int, NodeId], NodeId] = field(default_factory=dict)  # by term and voter, durable, ever
-    rounds: dict[tuple[NodeId, int, int], int] = field(default_factory=dict)  # (leader, term, round): when it began
-    heard: dict[tuple[NodeId, int], dict[NodeId, int]] = field(default_factory=dict)  # by whom, the newest of those
-    leaders: dict[int, NodeId] = field(default_factory=dict)  # by term, ever
-    known: dict[tuple[int, int], tuple[int, bytes]] = field(default_factory=dict)  # (index, term): before, payload
-    committed: list[Entry] = field(default_factory=list)
-    commit_terms: list[int] = field(default_factory=list)  # of the member that was first to commit the entry
-    acknowledged: dict[Token, int] = field(default_factory=dict)  # applied where it was accepted: its index
-    never: set[Token] = field(default_factory=set)  # proposals of which a client was told that they never happen
-    refused: dict[Token, str] = field(default_factory=dict)
-    released: dict[Token, int] = field(default_factory=dict)  # reads: the index at which they were released
     _next_token: Token = 1
+    _next_incarnation: int = 2
 
     def __post_init__(self) -> None:
         ids = range(1, self.size + 1)
         self.links = {(a, b): [] for a in ids for b in ids if a != b}
-        self.members = {i: Member(i, self.core_class(self._settings(i))) for i in ids}
+        self.founding = founding(ids)
+        self.members = {}
+        for i in ids:
+            self._add(i, 1, Base(configuration=self.founding))
 
-    def _settings(self, node_id: NodeId) -> Settings:
+    def _add(self, node_id: NodeId, incarnation: int, base: Base) -> Member:
+        """A node with a new data directory."""
+        priority = self.priorities[node_id - 1] if node_id <= len(self.priorities) else 2
+        settings = self._settings(node_id, incarnation, 1, priority)
+        member = Member(node_id, self.core_class(settings, base=base))
+        member.incarnation, member.priority = incarnation, priority
+        member.disk_base = member.written_base = base
+        member.state = b"\0" * STATE_BYTES
+        self.members[node_id] = member
+        return member
+
+    def _settings(self, node_id: NodeId, incarnation: int = 1, run_id: int = 1, priority: int = 2) -> Settings:
         return Settings(
             node_id=node_id,
-            voters=tuple(range(1, self.size + 1)),
+            incarnation=incarnation,
+            run_id=run_id,
+            priority=priority,
             election_ticks=self.election_ticks,
             heartbeat_ticks=self.heartbeat_ticks,
+            lease_ms=self.lease_ms,
             max_entries_per_append=self.max_entries_per_append,
             max_append_bytes=self.max_append_bytes,
             max_in_flight_appends=self.max_in_flight_appends,
+            max_in_flight_bytes=self.max_in_flight_bytes,
             max_uncommitted_entries=self.max_uncommitted_entries,
             max_pending_reads=self.max_pending_reads,
+            snapshot_chunk_bytes=self.snapshot_chunk_bytes,
         )
 
     # --- what can happen: one node ---------------------------------------------------------------------------------
@@ -171,8 +188,23 @@ class World:
 
     def tick(self, node_id: NodeId, times: int = 1, entropy: int = 0) -> None:
         for _ in range(times):
+            member = self.members[node_id]
             self.journal.append(("tick", node_id, entropy))
-            self._step(self.members[node_id], Tick(entropy))
+            member.clock_ms += TICK_MS
+            self._step(member, Tick(entropy, int(member.clock_ms)))
+
+    def elapse(self, chance: random.Random, quarters: int = 4) -> None:
+        """So many quarters of a tick pass for everybody, by clocks that keep to the bound."""
+        self.journal.append(("elapse", quarters))
+        for _ in range(quarters):
+            nodes = list(self.members.values())
+            chance.shuffle(nodes)
+            for member in nodes:
+                member.clock_ms += member.rate * TICK_MS / 4
+                if member.clock_ms - member.ticked_ms >= TICK_MS:
+                    member.ticked_ms += TICK_MS
+                    if member.up:
+                        self._step(member, Tick(chance.randrange(1 << 16), int(member.clock_ms)))
 
     def propose(self, node_id: NodeId, count: int = 1, size_bytes: int = 0) -> list[Token]:
         """Propose ``count`` payloads that name their tokens and are filled up to ``size_bytes``."""
@@ -182,24 +214,192 @@ class World:
         self._step(self.members[node_id], Propose(tuple((token, _payload(token, size_bytes)) for token in tokens)))
         return tokens
 
-    def read(self, node_id: NodeId, count: int = 1) -> list[Token]:
+    def read(self, node_id: NodeId, count: int = 1, *, lease: bool = False) -> list[Token]:
         tokens = [self._next_token + i for i in range(count)]
         self._next_token += count
-        self.journal.append(("read", node_id, tokens))
+        self.journal.append(("read", node_id, tokens, lease))
         member = self.members[node_id]
         member.reads.update(dict.fromkeys(tokens, (len(self.committed), self.clock + 1)))
-        self._step(member, Read(tuple(tokens)))
+        if lease:
+            member.lease_reads.update(tokens)
+        self._step(member, Read(tuple(tokens), lease, int(member.clock_ms)))
         return tokens
 
     def unreachable(self, node_id: NodeId, peer: NodeId) -> None:
         self.journal.append(("unreachable", node_id, peer))
         self._step(self.members[node_id], Unreachable(peer))
 
+    # --- what can happen: the group --------------------------------------------------------------------------------
+
+    def _ask(self, node_id: NodeId) -> Token:
+        token = self._next_token
+        self._next_token += 1
+        self.members[node_id].asked.add(token)
+        return token
+
+    def reconfigure(
+        self,
+        node_id: NodeId,
+        voters: Iterable[NodeId],
+        learners: Iterable[NodeId] = (),
+        expected_index: int | None = None,
+        *,
+        renew: Sequence[NodeId] = (),
+    ) -> Token:
+        """Ask a node to make this the group: members that it knows in the lives that it knows them in, others (and
+        those in ``renew``) in their present ones."""
+        token, core = self._ask(node_id), self.core(node_id)
+        voters = sorted(voters)
+        members = []
+        for i in sorted({*voters, *learners}):
+            known = core.configuration.member(i)
+            members.append(known if known and i not in renew else Named(i, self.members[i].incarnation))
+        expected = core.configuration_index if expected_index is None else expected_index
+        self.journal.append(("reconfigure", node_id, voters, sorted(learners), expected))
+        self._step(self.members[node_id], Reconfigure(token, expected, tuple(members), tuple(voters)))
+        return token
+
+    def add_learner(self, node_id: NodeId, who: NodeId) -> Token:
+        group = self.core(node_id).configuration
+        return self.reconfigure(node_id, group.voters, {*group.learners, who})
+
+    def promote(self, node_id: NodeId, who: NodeId) -> Token:
+        group = self.core(node_id).configuration
+        return self.reconfigure(node_id, {*group.voters, who}, set(group.learners) - {who})
+
+    def demote(self, node_id: NodeId, who: NodeId) -> Token:
+        group = self.core(node_id).configuration
+        return self.reconfigure(node_id, set(group.voters) - {who}, {*group.learners, who})
+
+    def remove(self, node_id: NodeId, who: NodeId) -> Token:
+        group = self.core(node_id).configuration
+        return self.reconfigure(node_id, set(group.voters) - {who}, set(group.learners) - {who})
+
+    def replace(self, node_id: NodeId, old: NodeId, new: NodeId) -> Token:
+        """A learner takes the place of a voter, in one change."""
+        group = self.core(node_id).configuration
+        return self.reconfigure(node_id, (set(group.voters) - {old}) | {new}, set(group.learners) - {new, old})
+
+    def transfer(self, node_id: NodeId, target: NodeId = NOBODY) -> Token:
+        token = self._ask(node_id)
+        self.journal.append(("transfer", node_id, target))
+        self._step(self.members[node_id], Transfer(token, target))
+        return token
+
+    def join(self, node_id: NodeId) -> None:
+        """A new node, which knows nothing and nobody, is there to be added."""
+        self.journal.append(("join", node_id))
+        for other in self.members:
+            self.links[node_id, other] = []
+            self.links[other, node_id] = []
+        self._next_incarnation += 1
+        self._add(node_id, self._next_incarnation, Base())
+
+    def wipe(self, node_id: NodeId) -> None:
+        """A node loses its disk, and starts again as one that is to join, in another life."""
+        self.journal.append(("wipe", node_id))
+        member = self.members[node_id]
+        self.lost_disks[node_id, member.incarnation] = member.disk_entries
+        for vote in [vote for vote in self.votes if vote[1] == node_id]:
+            del self.votes[vote]
+        self._next_incarnation += 1
+        clock_ms, ticked_ms, rate = member.clock_ms, member.ticked_ms, member.rate
+        member = self._add(node_id, self._next_incarnation, Base())
+        member.clock_ms, member.ticked_ms, member.rate = clock_ms, ticked_ms, rate
+        self.reached["wipe"] += 1
+
+    def forgetful(self) -> set[NodeId]:
+        """Who is not in the life any more in which some member's configuration names it."""
+        groups = [self.configuration_at(len(self.committed)), *(m.core.configuration for m in self.members.values())]
+        return {
+            named.node_id
+            for group in groups
+            for named in group.members
+            if self.members[named.node_id].incarnation != named.incarnation
+        }
+
+    # --- what can happen: snapshots --------------------------------------------------------------------------------
+
+    def compact(self, node_id: NodeId, index: int | None = None, keep: int = 0) -> None:
+        """A snapshot at an applied index is durable; the log keeps ``keep`` entries before it. Nothing happens where
+        the log does not say yet what the group is, or where there is a newer snapshot."""
+        member = self.members[node_id]
+        index = member.applied if index is None else index
+        base = member.core.base_at(index)
+        if not base.configuration.voters or index <= max(member.snapshots, default=0):
+            return
+        self.journal.append(("compact", node_id, index, keep))
+        self._check_base(member, base)
+        member.snapshots[index] = Snapshot(base, content_of(base, self.states[index], self.snapshot_bytes))
+        self._step(member, Compact(base, max(index - keep, 0)))
+        for older in sorted(member.snapshots)[:-2]:
+            del member.snapshots[older]
+        self.reached["compact"] += 1
+
+    def store(self, node_id: NodeId, *, report: bool = True) -> None:
+        """The driver puts away the oldest piece that has come in, and says so (not, where it crashes before that)."""
+        member = self.members[node_id]
+        if not member.to_store:
+            return
+        self.journal.append(("store", node_id, report))
+        stored = self._put_away(member, member.to_store.popleft())
+        if report:
+            self._step(member, stored)
+
+    def _put_away(self, member: Member, chunk: StoreChunk) -> ChunkStored:
+        there = member.snapshots.get(chunk.base.index)
+        if there is not None and there.base == chunk.base:
+            return ChunkStored(chunk.base, chunk.total_bytes, complete=True)
+        if member.partial is None or member.partial.base != chunk.base:
+            member.partial = Partial(chunk.base)
+        partial = member.partial
+        if chunk.offset == len(partial.data):
+            partial.synced = len(partial.data)
+            partial.data += chunk.data
+        if len(partial.data) < chunk.total_bytes:
+            return ChunkStored(chunk.base, len(partial.data))
+        member.partial = None
+        if state_of(chunk.base, partial.data) is None:
+            self.reached["damaged snapshot"] += 1
+            return ChunkStored(chunk.base, 0)
+        member.snapshots[chunk.base.index] = Snapshot(chunk.base, partial.data)
+        self.reached["snapshot received"] += 1
+        return ChunkStored(chunk.base, chunk.total_bytes, complete=True)
+
+    def damage(self, node_id: NodeId) -> None:
+        """A bit of the snapshot that is being received turns over on the disk."""
+        partial = self.members[node_id].partial
+        if partial is not None and partial.data:
+            self.journal.append(("damage", node_id))
+            partial.data = bytes([partial.data[0] ^ 1]) + partial.data[1:]
+
+    def _send_chunk(self, member: Member, asked: SendChunk) -> None:
+        snapshot = member.snapshots.get(asked.base.index)
+        if snapshot is None or snapshot.base != asked.base:
+            self._step(member, Unreachable(asked.target))
+            return
+        piece = snapshot.content[asked.offset : asked.offset + asked.limit_bytes]
+        self._send(
+            InstallSnapshot(
+                0,
+                member.node_id,
+                asked.target,
+                asked.term,
+                asked.base,
+                asked.offset,
+                piece,
+                len(snapshot.content),
+                asked.round,
+            )
+        )
+
     # --- what can happen: disks ------------------------------------------------------------------------------------
 
     def flush(self, node_id: NodeId, batches: int | None = None) -> None:
         """The oldest ``batches`` pending writes (all: None) become durable, and the last of them is reported."""
         member = self.members[node_id]
+        if member.full or member.hung:
+            return
         count = len(member.pending) if batches is None else min(batches, len(member.pending))
         if not count:
             return
@@ -208,6 +408,26 @@ class World:
         for _ in range(count):
             sequence = self._make_durable(member)
         self._step(member, Persisted(sequence))
+
+    def disk_space(self, node_id: NodeId, *, full: bool) -> None:
+        """The disk is full, and batches wait; or there is room again."""
+        self.journal.append(("disk_space", node_id, full))
+        self.members[node_id].full = full
+        if self.members[node_id].up:
+            self._step(self.members[node_id], DiskSpace(full))
+
+    def hang(self, node_id: NodeId, *, hung: bool = True) -> None:
+        """The disk reports nothing any more, without a word; or goes on."""
+        self.journal.append(("hang", node_id, hung))
+        self.members[node_id].hung = hung
+
+    def repair_disks(self) -> None:
+        """Room on all disks, and none of them hangs."""
+        for member in self.members.values():
+            if member.full:
+                self.disk_space(member.node_id, full=False)
+            if member.hung:
+                self.hang(member.node_id, hung=False)
 
     def crash(self, node_id: NodeId, survive: int = 0, applied: int | None = None) -> None:
         """Stop a node. ``survive`` pending batches reached the disk; the state machine comes back at ``applied``."""
@@ -221,15 +441,39 @@ class World:
         member.applied = member.applied if applied is None else min(applied, member.applied)
         member.proposals.clear()  # their clients never hear of them again
         member.reads.clear()
+        member.lease_reads.clear()
+        member.asked.clear()
+        member.to_store.clear()
+        if member.partial is not None:
+            member.partial.data = member.partial.data[: member.partial.synced]
 
     def restart(self, node_id: NodeId) -> None:
         member = self.members[node_id]
         self.journal.append(("restart", node_id))
+        member.run_id += 1
+        base = member.disk_base
+        if member.applied < base.index:  # the driver rebuilds the state from the newest snapshot that the log fits to
+            fitting = [i for i in member.snapshots if base.index <= i <= len(member.disk_entries)]
+            if not fitting:
+                raise Violation("snapshot_holds_the_prefix", f"node {node_id} begins at {base}, and has no snapshot")
+            member.applied = max(fitting)
+            snapshot = member.snapshots[member.applied]
+            member.state = state_of(snapshot.base, snapshot.content) or b""
+        else:
+            member.state = self.states[member.applied]
+        newest = member.snapshots.get(max(member.snapshots, default=0))
         member.core = self.core_class(
-            self._settings(node_id), member.disk_hard_state, tuple(member.disk_entries), member.applied
+            self._settings(node_id, member.incarnation, member.run_id, member.priority),
+            member.disk_hard_state,
+            tuple(member.disk_entries[base.index :]),
+            member.applied,
+            base,
+            newest.base if newest else None,
         )
+        member.written_base = base
         member.written_hard_state = member.disk_hard_state
         member.written_entries = list(member.disk_entries)
+        member.full = member.hung = False
         member.sequence = 0
         member.view = None
         member.up = True
@@ -306,8 +550,12 @@ class World:
         while busy:
             busy = False
             for node_id in nodes:
-                if self.members[node_id].up and self.members[node_id].pending:
+                member = self.members[node_id]
+                if member.up and member.pending and not member.full and not member.hung:
                     self.flush(node_id)
+                    busy = True
+                while member.up and member.to_store:
+                    self.store(node_id)
                     busy = True
             for (source, target), link in self.links.items():
                 if not link or source not in nodes or target not in nodes or (source, target) in self.cuts:
@@ -377,21 +625,29 @@ class World:
                     self.tick(node_id, entropy=chance.randrange(1 << 16) if chance else node_id)
             self.settle()
 
+    def named(self, leader: NodeId) -> list[Member]:
+        """The members of the leader's group that are still in the life that the group knows."""
+        group = self.core(leader).configuration
+        lives = [(self.members[named.node_id], named.incarnation) for named in group.members]
+        return [member for member, incarnation in lives if member.incarnation == incarnation]
+
     def converge(self, chance: random.Random, leader_ticks: int, progress_ticks: int) -> int:
         """Heal everything and demand progress. Returns the ticks that it took to have a leader."""
         self.heal()
+        self.repair_disks()
         for member in self.members.values():
             if not member.up:
                 self.restart(member.node_id)
         self.settle()
         ticks = 0
-        while not (leader := self.leader()) or any(m.core.leader_id != leader for m in self.members.values()):
+        while not (leader := self.leader()) or any(m.core.leader_id != leader for m in self.named(leader)):
             ticks += 1
             if ticks <= leader_ticks:
                 self.tick_all(1, chance)
                 continue
             raise Violation("liveness_leader", f"no leader {leader_ticks} ticks after healing: {self.describe()}")
         self.tick_all(progress_ticks, chance)  # what was open before may have filled the leader's bounds
+        leader = self._settled_leader(chance, leader_ticks)
         (token,) = self.propose(leader)
         (reading,) = self.read(leader)
         self.settle()
@@ -400,14 +656,37 @@ class World:
             raise Violation("liveness_progress", f"a proposal is not committed: {self.describe()}")
         if reading not in self.released:
             raise Violation("liveness_reads", f"a read is not answered: {self.describe()}")
-        for member in self.members.values():
+        for member in self.named(leader):
             if member.written_entries != self.committed or member.applied != len(self.committed):
                 raise Violation("liveness_convergence", f"node {member.node_id} stays behind: {self.describe()}")
+        for member in self.members.values():
             # A deposed leader's proposals beyond the end of the log stay open: another member may still hold them.
-            forgotten = [index for index in member.proposals if index <= len(self.committed)]
-            if member.reads or forgotten or member.core.statistics().pending_reads:
-                raise Violation("liveness_answers", f"node {member.node_id} forgot {member.reads} and {forgotten}")
+            forgotten = [index for index in member.proposals if index <= member.applied]
+            if member.reads or member.asked or forgotten or member.core.statistics().pending_reads:
+                raise Violation(
+                    "liveness_answers", f"node {member.node_id} forgot {member.reads}, {member.asked} and {forgotten}"
+                )
         return ticks
+
+    def _settled_leader(self, chance: random.Random, patience_ticks: int) -> NodeId:
+        """The changes that were begun are done, and then the leader stays, whoever is no member any more."""
+        for _ in range(patience_ticks):
+            leader = self.leader()
+            if leader is not None:
+                core = self.core(leader)
+                if not core.configuration.joint and core.configuration_index <= core.commit_index:
+                    break
+            self.tick_all(1, chance)
+        else:
+            raise Violation("liveness_change", f"a change of the group is never done: {self.describe()}")
+        strangers = set(self.members) - {member.node_id for member in self.named(leader)}
+        if strangers:
+            now = (leader, core.term)
+            self.tick_all(6 * self.election_ticks, chance)
+            after = self.leader()
+            if after is None or (after, self.core(after).term) != now:
+                raise Violation("removed_do_not_disturb", f"{now} gave way to {after}: {self.describe()}")
+        return leader
 
     def demand_steady_leader(self, chance: random.Random, settle_ticks: int, steady_ticks: int) -> None:
         """With the cuts as they are: after a while one leader, the same one, that commits what is proposed to it.
@@ -431,13 +710,14 @@ class World:
             if token not in self.acknowledged or reading not in self.released:
                 raise Violation("liveness_progress", f"leader {leader} does not commit or read: {self.describe()}")
 
-    # --- judgement -------------------------------------------------------------------------------------------------
+    # --- one step --------------------------------------------------------------------------------------------------
 
     def _step(self, member: Member, event: Event) -> None:
         if not member.up:
             raise ValueError(f"node {member.node_id} is down: nothing happens to it before restart()")
         self.clock += 1
         before = member.view or view(member.core)
+        self._before = member.core.configuration
         try:
             effects = member.core.step(event)
         except Exception as error:
@@ -452,10 +732,18 @@ class World:
         if isinstance(event, Receive):
             self._check_heard(member, before, event.message)
         self._check_commit(member, before)
+        self._check_configuration(member, effects)
         self._check_outcomes(member, event, effects)
+        self._check_changes(member, effects)
+        if effects.restore is not None:
+            self._restore(member, effects.restore)
         self._check_apply(member, effects)
+        self._apply_to_state(member, effects)
         for message in effects.send:
             self._send(message)
+        member.to_store.extend(effects.store)
+        for asked in effects.chunks:
+            self._send_chunk(member, asked)
 
     def _send(self, message: Message) -> None:
         self.history.append(message)
@@ -466,239 +754,6 @@ class World:
         link.append(message)
         if len(link) > LINK_CAPACITY:
             del link[0]
-
-    def _check_persist(self, member: Member, effects: Effects) -> None:
-        core, batch = member.core, effects.persist
-        if batch is not None:
-            member.sequence += 1
-            if batch.sequence != member.sequence:
-                raise Violation("all_is_written", f"batch {batch.sequence} follows batch {member.sequence - 1}")
-            member.pending.append(batch)
-            if batch.hard_state is not None:
-                member.written_hard_state = batch.hard_state
-            if batch.entries:
-                cut = batch.entries[0].index - 1
-                replaced = member.written_entries[cut:]
-                self.reached["truncation"] += bool(replaced)
-                del member.written_entries[cut:]
-                for entry in batch.entries:
-                    before = member.written_entries[-1].term if member.written_entries else 0
-                    name = self.known.setdefault((entry.index, entry.term), (before, entry.payload))
-                    if name != (before, entry.payload) or entry.index != len(member.written_entries) + 1:
-                        raise Violation("log_matching", f"node {member.node_id} writes {entry} after term {before}")
-                    member.written_entries.append(entry)
-                for old in replaced:
-                    if old.index <= len(self.committed) and self.committed[old.index - 1] == old:
-                        self.reached["committed entry replaced at a minority"] += 1
-                        self._check_durable(old)
-        written_term = member.written_entries[-1].term if member.written_entries else 0
-        if (
-            member.written_hard_state.term != core.term
-            or member.written_hard_state.voted_for != core.voted_for
-            or len(member.written_entries) != core.log.last_index
-            or written_term != core.log.last_term
-        ):
-            raise Violation(
-                "all_is_written",
-                f"node {member.node_id} is at term {core.term}, voted for {core.voted_for}, log to "
-                f"{core.log.last_index} of term {core.log.last_term}; "
-                f"written: {member.written_hard_state}, {member.written_entries[-1:]}",
-            )
-
-    def _check_role(self, member: Member, before: View) -> None:
-        core = member.core
-        if core.role != "leader":
-            return
-        if self.leaders.setdefault(core.term, member.node_id) != member.node_id:
-            raise Violation(
-                "election_safety", f"nodes {self.leaders[core.term]} and {member.node_id} lead term {core.term}"
-            )
-        if before.role != "leader" or before.term != core.term:
-            self.reached["leader"] += 1
-            voters = [peer for peer in self.members if self.votes.get((core.term, peer)) == member.node_id]
-            if len(voters) < majority(self.members):
-                raise Violation(
-                    "elected_by_a_majority", f"node {member.node_id} leads term {core.term}, elected by {voters}"
-                )
-            for entry, term in zip(reversed(self.committed), reversed(self.commit_terms), strict=True):
-                if term < core.term:
-                    if not core.log.matches(entry.index, entry.term):
-                        raise Violation(
-                            "leader_completeness", f"node {member.node_id} leads {core.term} without {entry}"
-                        )
-                    break
-        for peer, progress in core._progress.items():
-            other = self.members[peer]
-            if progress.match and other.up and other.core.term == core.term:
-                there = other.disk_entries[progress.match - 1].term if progress.match <= len(other.disk_entries) else -1
-                if there != core.log.term_at(progress.match):
-                    raise Violation("match_is_true", f"node {member.node_id} believes {peer} has {progress.match}")
-
-    def _check_heard(self, member: Member, before: View, message: Message) -> None:
-        core = member.core
-        if isinstance(message, RequestVote) and core.voted_for == message.source and not message.pre_vote:
-            given_now = before.voted_for != message.source or before.term != core.term
-            theirs = (message.last_log_term, message.last_log_index)
-            if given_now and theirs < (core.log.last_term, core.log.last_index):
-                raise Violation("votes_for_fresh_logs", f"node {member.node_id} votes for {message}: {self.describe()}")
-        if isinstance(message, AppendEntries) and (core.term, core.leader_id) == (message.term, message.source):
-            heard = self.heard.setdefault((message.source, message.term), {})
-            began = self.rounds[message.source, message.term, message.round]
-            heard[member.node_id] = max(began, heard.get(member.node_id, 0))
-
-    def _check_sends(self, member: Member, effects: Effects) -> None:
-        """Each message against the disk as it is at this moment."""
-        disk, entries = member.disk_hard_state, member.disk_entries
-        for message in effects.send:
-            term_said = message.term
-            if isinstance(message, RequestVote):
-                term_said -= message.pre_vote
-                votes_for = 0 if message.pre_vote else member.node_id
-                length_said = message.last_log_index
-            elif isinstance(message, RequestVoteResponse):
-                votes_for = message.target if message.granted and not message.pre_vote else 0
-                length_said = 0
-            else:
-                votes_for = 0
-                length_said = message.index if isinstance(message, AppendEntriesResponse) and message.success else 0
-            if disk.term < term_said:
-                raise Violation("durable_before_said", f"{message} while the disk has {disk}")
-            if votes_for and disk.term == term_said and disk.voted_for != votes_for:
-                raise Violation("durable_before_said", f"{message} while the disk has {disk}")
-            # A request that waited for the disk may come out after the log was replaced: then it is an old message.
-            outdated = isinstance(message, RequestVote) and (length_said, message.last_log_term) != (
-                member.core.log.last_index,
-                member.core.log.last_term,
-            )
-            if length_said and member.core.term == term_said and not outdated:
-                there = entries[length_said - 1].term if length_said <= len(entries) else -1
-                if there != member.core.log.term_at(length_said):
-                    raise Violation("durable_before_said", f"{message} while the disk ends {entries[-1:]}")
-                if isinstance(message, AppendEntriesResponse):
-                    leader = self.members[message.target]
-                    if leader.up and leader.core.role == "leader" and leader.core.term == term_said:
-                        said = leader.core.log.term_at(length_said)
-                        if said != there:
-                            raise Violation(
-                                "acknowledged_matches", f"{message}: term {there} here, {said} at the leader"
-                            )
-            if isinstance(message, AppendEntries):
-                self.rounds.setdefault((message.source, message.term, message.round), self.clock)
-            if isinstance(message, AppendEntries) and (disk.term, disk.voted_for) != (term_said, member.node_id):
-                raise Violation("durable_before_said", f"{message} while the disk has {disk}")
-
-    def _check_commit(self, member: Member, before: View) -> None:
-        core = member.core
-        if core.commit_index == before.commit_index:
-            return
-        news = core.commit_index > len(self.committed)
-        for entry in core.log.slice(before.commit_index + 1, core.commit_index):
-            if entry.index <= len(self.committed):
-                if self.committed[entry.index - 1] != entry:
-                    raise Violation(
-                        "state_machine_safety",
-                        f"node {member.node_id} commits {entry}, but {self.committed[entry.index - 1]} was committed",
-                    )
-                continue
-            if _token(entry.payload) in self.never:
-                raise Violation("honest_outcomes", f"{entry} commits after its client was told that it never will")
-            self.committed.append(entry)
-            self.commit_terms.append(core.term)
-        if core.role == "leader" and core.log.term_at(core.commit_index) != core.term:
-            raise Violation("commits_its_own_term", f"node {member.node_id} of term {core.term}: {core.commit_index}")
-        if not news:
-            return
-        self.reached["commit"] += 1
-        last = self.committed[-1]
-        self._check_durable(last)
-        for other in self.members.values():
-            if other.up and other.core.role == "leader" and other.core.term > core.term:
-                self.reached["commit by a deposed leader"] += 1
-                if not other.core.log.matches(last.index, last.term):
-                    raise Violation(
-                        "leader_completeness", f"node {other.node_id} leads {other.core.term} without {last}"
-                    )
-
-    def _check_durable(self, entry: Entry) -> None:
-        """A majority of disks holds a committed entry, and no write that would cut it is on its way there."""
-        holders = [
-            member.node_id
-            for member in self.members.values()
-            if len(member.disk_entries) >= entry.index
-            and member.disk_entries[entry.index - 1] == entry
-            and all(batch.entries[0].index > entry.index for batch in member.pending if batch.entries)
-        ]
-        if len(holders) < majority(self.members):
-            raise Violation("committed_is_durable", f"{entry} is committed, but on the disks of {holders} only")
-
-    def _check_outcomes(self, member: Member, event: Event, effects: Effects) -> None:
-        answered: list[Token] = []
-        for accepted in effects.accepted:
-            answered.append(accepted.token)
-            entry = member.core.log.slice(accepted.index, accepted.index)
-            if len(entry) != 1 or entry[0].term != accepted.term or _token(entry[0].payload) != accepted.token:
-                raise Violation("honest_outcomes", f"{accepted}, but the log has {entry}")
-            member.proposals.setdefault(accepted.index, []).append((accepted.token, accepted.term))
-        for refused in effects.refused:
-            self.refused[refused.token] = refused.reason
-            self.reached[f"refused: {refused.reason}"] += 1
-            if member.reads.pop(refused.token, None) is None:
-                answered.append(refused.token)
-                self.never.add(refused.token)
-        if isinstance(event, Propose):
-            proposed = [token for token, _ in event.proposals]
-            if sorted(answered) != proposed:
-                raise Violation("honest_outcomes", f"proposed {proposed}, answered {sorted(answered)}")
-        elif answered:
-            raise Violation("honest_outcomes", f"answers to nothing: {answered}")
-        for ready in effects.reads:
-            if ready.token not in member.reads:
-                raise Violation("honest_outcomes", f"{ready} answers no open read")
-            floor, asked = member.reads.pop(ready.token)
-            if ready.index < floor or ready.index > member.core.commit_index:
-                raise Violation(
-                    "linearizable_reads",
-                    f"node {member.node_id} releases {ready}, but {floor} was committed when it was asked",
-                )
-            heard = self.heard.get((member.node_id, member.core.term), {})
-            confirming = [peer for peer, began in heard.items() if began >= asked]
-            if len(confirming) + 1 < majority(self.members):
-                raise Violation("confirmed_reads", f"{ready} is confirmed by {confirming} only")
-            self.released[ready.token] = ready.index
-            self.reached["read released"] += 1
-
-    def _check_apply(self, member: Member, effects: Effects) -> None:
-        for entry in effects.apply:
-            member.applied += 1
-            if entry.index != member.applied or entry != self.committed[entry.index - 1]:
-                raise Violation("state_machine_safety", f"node {member.node_id} applies {entry} as {member.applied}")
-            if len(member.disk_entries) < entry.index or member.disk_entries[entry.index - 1] != entry:
-                raise Violation("durable_before_applied", f"node {member.node_id} applies {entry}")
-            for token, term in member.proposals.pop(entry.index, ()):
-                if term != entry.term:  # another leader's entry stands where this one was accepted: certainly lost
-                    self.reached["proposal lost"] += 1
-                    self.never.add(token)
-                elif _token(entry.payload) != token:
-                    raise Violation("honest_outcomes", f"proposal {token} is answered with {entry}")
-                else:
-                    self.acknowledged[token] = entry.index
-                    self.reached["proposal acknowledged"] += 1
-        if member.applied != member.core.released_index:
-            raise Violation("state_machine_safety", f"{member.core.released_index} released, {member.applied} applied")
-
-    def _make_durable(self, member: Member) -> int:
-        batch = member.pending.popleft()
-        if batch.hard_state is not None:
-            member.disk_hard_state = batch.hard_state
-            if batch.hard_state.voted_for:
-                vote = (batch.hard_state.term, member.node_id)
-                if self.votes.setdefault(vote, batch.hard_state.voted_for) != batch.hard_state.voted_for:
-                    raise Violation("one_vote_per_term", f"node {member.node_id}: {self.votes[vote]} and {batch}")
-        if batch.entries:
-            cut = batch.entries[0].index - 1
-            del member.disk_entries[cut:]
-            member.disk_entries.extend(batch.entries)
-        return batch.sequence
 
     # --- words -----------------------------------------------------------------------------------------------------
 
@@ -711,7 +766,8 @@ class World:
             lines.append(
                 f"{node_id} {'' if member.up else 'DOWN '}{core.role} term {core.term} voted {core.voted_for} leader "
                 f"{core.leader_id} commit {core.commit_index} applied {member.applied} disk {len(member.disk_entries)} "
-                f"log {len(member.written_entries)} [..{terms}]"
+                f"log {core.log.base.index}-{len(member.written_entries)} [..{terms}] "
+                f"{'full ' if member.full else ''}{'hung ' if member.hung else ''}{_group(core, member)}"
             )
         return "\n    " + "\n    ".join(lines)
 
@@ -720,5 +776,10 @@ def _payload(token: Token, size_bytes: int) -> bytes:
     return (b"%d" % token).ljust(size_bytes, b".")
 
 
-def _token(payload: bytes) -> Token:
-    return int(payload.rstrip(b".") or b"0")
+def _group(core: Core, member: Member) -> str:
+    group = core.configuration
+    said = ",".join(map(str, group.voters))
+    if group.outgoing:
+        said += f"<-{','.join(map(str, group.outgoing))}"
+    learners = "".join(f"+{i}" for i in group.learners)
+    return f"{{{said}{learners}}}@{core.configuration_index} life {member.incarnation}"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from impl.raft.messages import Entry, HardState
+from impl.raft.messages import Base, Configuration, Entry, HardState, Member
 from impl.storage.codec import (
     ALIGNMENT_BYTES,
     MAX_BODY_BYTES,
@@ -37,17 +37,22 @@ hard_states = st.none() | st.builds(HardState, st.integers(0, 2**63), st.integer
 def test_golden_frame() -> None:
     """A change of these bytes is a change of the format: raise ``FORMAT_VERSION`` and keep reading the old one."""
     body = encode_record(HardState(7, 2), [Entry(41, 7, b"hello")])
-    assert body.hex(" ") == "92 92 07 02 91 93 29 07 c4 05 68 65 6c 6c 6f"
+    assert body.hex(" ") == "94 92 07 02 91 94 29 07 c4 05 68 65 6c 6c 6f 00 c0 c2"
     frame, crc = encode_frame(SEED, 300, 0x01020304, body)
-    assert frame.hex(" ", 8) == "f55467010f000000 2c01000000000000 04030201f8e86d1e 9292070291932907 c40568656c6c6f00"
+    assert frame.hex(" ", 8) == (
+        "f554670112000000 2c01000000000000 04030201bbf1fda5 9492070291942907 c40568656c6c6f00 c0c2000000000000"
+    )
     assert crc == int.from_bytes(frame[20:24], "little")
 
 
 def test_golden_segment_header() -> None:
-    header, crc = encode_segment_header(SegmentHeader("town", 1, 0, 300, 42, 0x01020304))
+    header, crc = encode_segment_header(
+        SegmentHeader("town", 1, 0, 1, 300, 0x01020304, HardState(7, 2), Base(12, 3), 42, 7)
+    )
     assert (
         header.hex(" ", 8)
-        == "54454c4547524654 0100000011000000 dd3ea7dc00000000 96a4746f776e0100 cd012c2ace010203 0400000000000000"
+        == "54454c4547524654 020000001f000000 f76079ce00000000 9aa4746f776e0100 01cd012cce010203 04920702940c0394 "
+        "90909090002a0700"
     )
     assert crc == int.from_bytes(header[16:20], "little")
 
@@ -64,6 +69,7 @@ def test_frames_come_back_as_they_were(
     assert (frame.offset, frame.end) == (8, 8 + len(encoded))
     record = decode_record(frame.body)
     assert (record.hard_state, list(record.entries)) == (hard_state, some)
+    assert (record.base, record.drops) == (None, False)
 
 
 @settings(derandomize=True)
@@ -89,7 +95,10 @@ def test_rubbish_is_not_a_frame(rubbish: bytes) -> None:
     assert find_frame(SEED, rubbish, 0, 1) is None
 
 
-@pytest.mark.parametrize("other", [Identity("town", 2), Identity("city", 1), Identity("town", 1, group=1)])
+@pytest.mark.parametrize(
+    "other",
+    [Identity("town", 2), Identity("city", 1), Identity("town", 1, group=1), Identity("town", 1, incarnation=2)],
+)
 def test_frames_of_another_log_are_not_recognised(other: Identity) -> None:
     frame, _ = encode_frame(frame_seed(other), 1, 0, b"body")
     with pytest.raises(NotRecognised, match="checksum"):
@@ -118,7 +127,21 @@ def test_a_record_that_is_too_large_for_one_frame_is_refused() -> None:
 
 def test_the_longest_header_keeps_to_its_bound() -> None:
     huge = 2**64 - 1
-    header, crc = encode_segment_header(SegmentHeader("x" * MAX_CLUSTER_NAME_BYTES, huge, huge, huge, huge, 2**32 - 1))
+    members = tuple(Member(huge, huge, "p" * 260, "u" * 300) for _ in range(200))
+    header, crc = encode_segment_header(
+        SegmentHeader(
+            "x" * MAX_CLUSTER_NAME_BYTES,
+            huge,
+            huge,
+            2**63 - 1,
+            huge,
+            2**32 - 1,
+            HardState(huge, huge),
+            Base(huge, huge, Configuration(members, tuple(range(200)), tuple(range(200))), huge),
+            huge,
+            huge,
+        )
+    )
     assert len(header) <= SEGMENT_PREAMBLE_BYTES + MAX_SEGMENT_BODY_BYTES
     assert decode_segment_header(header)[1:] == (len(header), crc)
 
