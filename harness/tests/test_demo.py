@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.planted_names import BUGS
-from harness.tested_node import main as tested_node
+from harness.tested_node import main as start_node
 
 DEMO = [sys.executable, "-m", "impl.cli", "demo", "--json"]
 
@@ -122,7 +122,7 @@ def test_nodes_end_with_a_harness_that_is_killed_even_if_they_are_stopped(tmp_pa
 @pytest.mark.parametrize("bug", ["no-such-bug", ""])
 def test_the_program_of_a_tested_node_names_its_bugs(bug: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
-        tested_node(["--disk", "x", "--config", "x", "--bug", bug])
+        start_node(["--disk", "x", "--config", "x", "--bug", bug])
     assert refused.value.code == 2
     said = capsys.readouterr().err
     assert all(bug in said for bug in BUGS)

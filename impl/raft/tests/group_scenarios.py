@@ -10,7 +10,6 @@ import random
 
 from impl.raft import Core
 from impl.raft.messages import (
-    CONFIGURATION,
     AppendEntries,
     AppendEntriesResponse,
     InstallSnapshot,
@@ -19,7 +18,6 @@ from impl.raft.messages import (
     NodeId,
     ReadIndexResponse,
     RequestVote,
-    RequestVoteResponse,
     TimeoutNow,
 )
 from impl.raft.tests.script import Scenario, must
@@ -204,26 +202,15 @@ def change_is_rolled_back(core_class: type[Core]) -> None:
 
 def voter_that_does_not_know_it(core_class: type[Core]) -> None:
     """Who is asked votes, whether or not its own log says yet that it may [M3]."""
-    world = with_learner(core_class, 2)
-    world.cut(1, 3)
-    world.promote(1, 3)
-    world.deliver_all(1, 2)
-    world.flush(2)
-    world.flush(1)
+    world = with_learner(core_class)
+    world.isolate(4)
+    token = world.promote(1, 4)
+    world.settle()
+    must(done(world, token), "three of four decide")
     world.crash(1)
-    must(3 not in world.core(3).configuration.voters, "the script wants a voter that does not know it")
-    # A majority of {1, 2, 3} and of {1, 2} is needed: node 1 comes back, without node 3 nothing is missing; with node 3
-    # but without its answer there would be no majority of the new group once node 1 has voted for itself in vain.
     world.heal()
-    world.restart(1)
-    world.tick_all(60, random.Random(2))
-    must(world.leader() is not None, "nobody is elected")
-    for _ in range(2 * world.election_ticks):
-        world.tick(3)
-    world.hand_over(RequestVote(0, 2, 3, world.core(3).term + 5, 99, 99))
-    world.settle([3])
-    granted = [m for m in world.links[3, 2] if isinstance(m, RequestVoteResponse) and m.granted]
-    must(bool(granted) or world.core(3).leader_id != 0, "a member refuses its vote")
+    must(4 not in world.core(4).configuration.voters, "the script wants a voter that does not know it")
+    world.elect(2, among=[2, 3, 4])
     done_with(world)
 
 
@@ -482,6 +469,22 @@ def leases_end_in_time(core_class: type[Core]) -> None:
     must(reading not in world.released, "a lease that began with the answer")
 
 
+def restarted_member_keeps_its_promise(core_class: type[Core]) -> None:
+    """Dissertation 6.4.1: who has just been started may have heard the leader just before, and helps nobody else to
+    its office for an election timeout: leases count on it [C4]."""
+    world = led(core_class, lease_ms=300)
+    world.tick_all(2)
+    term = world.core(1).term
+    world.crash(2)
+    world.restart(2)
+    world.hand_over(RequestVote(0, 3, 2, term + 1, 99, 99))
+    world.settle([2])
+    must(world.core(2).term == term, "a vote of a member that cannot know what it promised")
+    world.tick(2, world.election_ticks, entropy=9)
+    world.hand_over(RequestVote(0, 3, 2, term + 1, 99, 99))
+    must(world.core(2).voted_for == 3, "after an election timeout it is free")
+
+
 def handing_over_ends_the_lease(core_class: type[Core]) -> None:
     """Dissertation 6.4.1: who has asked another to stand has no lease any more: that election waits for nobody [C4]."""
     world = led(core_class, lease_ms=300)
@@ -593,6 +596,9 @@ def append_from_before_the_snapshot(core_class: type[Core]) -> None:
     for message in old:
         world.repeat(message)
         must(world.core(2).log.last_index == length, "an old append changed the log")
+        world.flush(2)
+        answer = world.take(2, 1, AppendEntriesResponse)
+        must(isinstance(answer, AppendEntriesResponse) and answer.success, "what is in the snapshot matches")
     must(world.core(2).log.base.index == length, "the script wants all of it in the snapshot")
     done_with(world)
 
@@ -834,6 +840,7 @@ def configuration_of_another_history(core_class: type[Core]) -> None:
     """A snapshot that replaces a log with an open change of the same index brings its own group [M8, N7, N8]."""
     world = with_learner(core_class)
     world.cut_between([1], [2, 3, 4])
+    world.propose(1)
     world.promote(1, 4)
     world.flush(1)
     index = world.core(1).configuration_index
@@ -843,7 +850,7 @@ def configuration_of_another_history(core_class: type[Core]) -> None:
     world.tick(2, world.heartbeat_ticks)
     world.settle([2, 3, 4])
     world.compact(2)
-    must(world.committed[index - 1].kind != CONFIGURATION or world.committed[index - 1].term > 1, "another history")
+    must(world.core(2).configuration_index == index, "the script wants two changes of one index")
     world.heal()
     world.tick_all(8)
     must(world.core(1).configuration == world.core(2).configuration, "a group of another history stays in force")
@@ -873,6 +880,7 @@ GROUP_SCENARIOS: tuple[Scenario, ...] = (
     priorities_decide_who_stands_first,
     full_disk_hands_over,
     leases_end_in_time,
+    restarted_member_keeps_its_promise,
     handing_over_ends_the_lease,
     follower_reads,
     snapshot_brings_up_to_date,

@@ -98,7 +98,7 @@ def test_leases(nodes: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CAMPAIGNS)
-@pytest.mark.parametrize("chunk", range(20))
+@pytest.mark.parametrize("chunk", range(10))
 def test_many_seeds(chunk: int, kind: str) -> None:
     reached: Counter[str] = Counter()
     for nodes in (3, 5):

@@ -81,9 +81,9 @@ def test_rebuilt_core_without_a_bug_behaves() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_matrix(mutant: Mutant) -> None:
-    """Who else catches it: all scripts, and both campaigns further on."""
+    """Who else catches it: all scripts, and the first seeds of every campaign."""
     core_class = build(mutant)
     scripts = [name for name in SCENARIOS if caught_by_scenario(core_class, name)]
-    runs = [run for kind in CAMPAIGNS if (run := caught_by_campaign(core_class, kind, 3 * SEEDS))]
+    runs = [run for kind in CAMPAIGNS if (run := caught_by_campaign(core_class, kind, SEEDS // 4))]
     TABLE.append(f"{mutant.name:46}{mutant.source:14}{'; '.join(runs)} | {', '.join(scripts)}")
     assert runs or scripts
