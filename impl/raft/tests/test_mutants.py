@@ -11,6 +11,7 @@ import pytest
 
 from impl.raft.core import Core
 from impl.raft.tests.campaign import CAMPAIGNS
+from impl.raft.tests.group_mutants import GROUP_MUTANTS
 from impl.raft.tests.mutants import MUTANTS, Mutant, build
 from impl.raft.tests.scenarios import SCENARIOS
 from impl.raft.tests.world import Violation
@@ -60,6 +61,13 @@ def test_mutant_is_caught(mutant: Mutant) -> None:
     assert run is not None, (
         f"{mutant.name} survives {SEEDS} seeds of the campaign: the world does not see what it breaks"
     )
+
+
+@pytest.mark.parametrize("mutant", GROUP_MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_of_a_changing_group_is_caught(mutant: Mutant) -> None:
+    script = caught_by_scenario(build(mutant), mutant.scenario)
+    TABLE.append(f"{mutant.name:46}{mutant.source:14}{'-':52}{mutant.scenario}: {script or 'SURVIVED'}")
+    assert script is not None, f"{mutant.name} survives {mutant.scenario}: the script does not look at what it breaks"
 
 
 def test_mutants_are_distinct_and_apply() -> None:
