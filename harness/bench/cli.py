@@ -41,7 +41,7 @@ def core_command(
         typer.Option("--directory", help="Where files are written and removed again: the disk that is measured."),
     ] = None,
 ) -> None:
-    """Raft, log, recovery, snapshots and failover: medians, each beside its bound."""
+    """Raft, log, recovery and failover: medians, each beside its bound."""
     from rich.console import Console
 
     from harness.bench import core_figures

@@ -40,6 +40,7 @@ from impl.raft.messages import (
     NO_OP,
     NO_ROUND,
     NOBODY,
+    NORMAL,
     AppendEntries,
     AppendEntriesResponse,
     Configuration,
@@ -95,7 +96,7 @@ class Leader:
 
     def take_office(self) -> None:
         self._meet_members()
-        self._append([(NO_OP, 0)])
+        self._append([(NO_OP, NORMAL)])
         self._start_round()
 
     def leave_office(self, *, new_term: bool) -> None:
@@ -243,7 +244,7 @@ class Leader:
         if not count:
             return
         first = log.last_index + 1
-        self._append([(payload, 0) for _, payload in proposals[:count]])
+        self._append([(payload, NORMAL) for _, payload in proposals[:count]])
         core.effects.accepted.extend(
             Accepted(token, first + offset, self.term) for offset, (token, _) in enumerate(proposals[:count])
         )

@@ -428,7 +428,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "no-op-forgotten",
         "C2",
         "leader",
-        "        self._append([(NO_OP, 0)])\n",
+        "        self._append([(NO_OP, NORMAL)])\n",
         "",
         scenario="new_leader_waits_for_its_own_entry",
     ),
